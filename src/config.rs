@@ -1,0 +1,318 @@
+//! Every limit of the crate: its default, what it protects and what raising it costs.
+//!
+//! No other room holds a number that decides how much memory, time or work somebody may
+//! take. Constants that only describe a format or a platform stay where they are used.
+
+use std::time::Duration;
+
+use crate::error::{Cause, Error, Op};
+use crate::outbound::Watermarks;
+
+/// What to do with clients while no descriptor is left for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Overload {
+    /// Leave them in the kernel's queue and serve them as soon as a descriptor comes
+    /// back. Short bursts succeed, only later. The default.
+    #[default]
+    Wait,
+    /// Close them at once, at most a batch per turn, with the help of a spare descriptor.
+    /// Suits clients that fail over to another server. Best effort when other threads
+    /// open files: if the spare cannot be had, this is `Wait`.
+    Shed,
+}
+
+/// What a panic in a callback does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// The connection whose callback panicked is aborted with
+    /// [`CloseReason::Panic`](crate::CloseReason::Panic); the loop lives on. Needs
+    /// `panic = "unwind"`. The default.
+    #[default]
+    Isolate,
+    /// The panic leaves [`Reactor::run`](crate::Reactor::run).
+    Propagate,
+}
+
+/// Limits of one connection. A copy is taken when the connection is made; a connection
+/// may be given others by [`Conn::set_limits`](crate::Conn::set_limits).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Queued output at which the connection counts as drained again: `on_write` fires and
+    /// reading resumes. 64 KiB. Higher refills the socket sooner and holds more memory.
+    pub low: usize,
+    /// Queued output above which `write` answers [`Flow::Full`](crate::Flow::Full) and
+    /// reading from that peer pauses by itself. 256 KiB. Higher tolerates longer stalls of
+    /// the peer for that much memory per slow connection.
+    pub high: usize,
+    /// Queued output above which the connection is aborted with
+    /// [`CloseReason::Overflow`](crate::CloseReason::Overflow). 16 MiB. Protects the
+    /// process from handlers that ignore `Full`; it is the most output that one peer can
+    /// make us hold.
+    pub limit: usize,
+    /// Unconsumed input above which the connection is closed with
+    /// [`CloseReason::InputTooLong`](crate::CloseReason::InputTooLong). 1 MiB. It is the
+    /// longest message that a handler can wait for without consuming; raising it raises
+    /// what one peer can make us hold by as much.
+    pub input: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            low: 64 * KIB,
+            high: 256 * KIB,
+            limit: 16 * MIB,
+            input: MIB,
+        }
+    }
+}
+
+impl Limits {
+    /// `Ok` if `low <= high <= limit` and there is room for at least one byte of input.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.low > self.high || self.high > self.limit {
+            return Err(format!(
+                "limits must rise: low {} <= high {} <= limit {}",
+                self.low, self.high, self.limit
+            ));
+        }
+        if self.input == 0 {
+            return Err("the input limit must be at least 1 byte".to_owned());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        Watermarks {
+            low: self.low,
+            high: self.high,
+            limit: self.limit,
+        }
+    }
+}
+
+/// Everything that can be set about a loop. Start from [`Config::default`] and change fields.
+///
+/// ```
+/// let mut config = windlass::Config::default();
+/// config.idle_timeout = std::time::Duration::from_secs(30);
+/// config.limits.input = 64 * 1024;
+/// # assert!(config.check().is_ok());
+/// ```
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    // Time.
+    /// Silence in both directions (no byte received, none taken by the kernel) after which
+    /// `on_timeout(Idle)` fires. 5 minutes. Protects descriptors from clients that vanished
+    /// without a word. Longer keeps quiet clients and ghosts alike.
+    /// [`Duration::MAX`] turns it off, which this crate advises against.
+    pub idle_timeout: Duration,
+    /// Time that queued output may wait without one byte taken by the kernel, after which
+    /// `on_timeout(WriteStall)` fires. 30 seconds. Protects the output memory from peers
+    /// that stopped reading.
+    pub write_stall_timeout: Duration,
+    /// Time that a closing connection may take to flush its output and to hear the peer's
+    /// FIN. 10 seconds. Longer delivers more to very slow readers; each such connection
+    /// holds a descriptor for that long.
+    pub linger: Duration,
+
+    // Memory.
+    /// The one buffer that all connections are read into. 256 KiB. Larger takes fewer
+    /// calls for bulk input; it exists once per loop, not per connection.
+    pub read_buffer: usize,
+    /// Limits that each new connection starts with.
+    pub limits: Limits,
+    /// Unconsumed input and queued output of all connections together. 1 GiB. Above it
+    /// nothing is accepted and nothing is read until it has fallen to three quarters.
+    /// Set it to what the machine can spare for this loop.
+    pub memory_limit: usize,
+    /// Bytes of freed buffers that the loop keeps for use again. 4 MiB. Protects the
+    /// steady state from the allocator; the memory stays taken while idle.
+    pub recycled_bytes: usize,
+    /// Closures that may wait in the mailbox; one more is answered `Full`. 65,536.
+    /// Protects the loop's memory from threads that post faster than it runs.
+    pub mailbox_limit: usize,
+
+    // Work per turn.
+    /// Bytes that one connection may be read in one turn before the others have theirs.
+    /// 256 KiB. Higher favours bulk transfers over the latency of everybody else.
+    pub read_budget: usize,
+    /// Read calls on one connection in one turn. 16.
+    pub read_calls: u32,
+    /// Connections that one listener may accept in one turn. 16. Higher empties a burst
+    /// sooner and keeps established connections waiting for it.
+    pub accept_budget: u32,
+    /// Posted closures run in one turn. 1,024.
+    pub post_budget: usize,
+    /// Bytes that a closing connection may still receive and throw away while its peer
+    /// reads the end of our output. 4 MiB. Beyond it the peer is cut off with RST.
+    pub drain_limit: usize,
+    /// Events fetched by one poll, at first. 1,024. Doubled whenever a poll fills it.
+    pub events: usize,
+    /// The most events that one poll may fetch. 16,384 (of 16 bytes each).
+    pub max_events: usize,
+
+    // Descriptors.
+    /// Connections that the loop may have open; more wait in the kernel's queue.
+    /// `None`: the descriptor limit less [`reserved_descriptors`](Self::reserved_descriptors).
+    pub max_connections: Option<usize>,
+    /// Descriptors left to the rest of the process when `max_connections` is computed:
+    /// the loop's own, log files, what the handler opens. 32.
+    pub reserved_descriptors: usize,
+    /// Raise the soft descriptor limit of the process to the hard one at start. Off:
+    /// a library does not change the process unasked.
+    pub raise_descriptor_limit: bool,
+    /// First wait after accept failed for want of descriptors or memory. 10 ms; doubled up
+    /// to [`accept_backoff_max`](Self::accept_backoff_max). A descriptor that our own loop
+    /// frees ends the wait at once.
+    pub accept_backoff_min: Duration,
+    /// Longest such wait. 40 ms: queued clients are served within 50 ms of a descriptor
+    /// that something else freed. One failed accept each: nothing.
+    pub accept_backoff_max: Duration,
+    /// What becomes of clients while descriptors are out. [`Overload::Wait`].
+    pub overload: Overload,
+
+    // Watching.
+    /// What a panic in a callback does. [`PanicPolicy::Isolate`].
+    pub panic_policy: PanicPolicy,
+    /// A turn longer than this is logged; while it is being looked into, the slowest
+    /// callback is named. 100 ms.
+    pub slow_turn: Duration,
+    /// Time every callback, not only after a slow turn. Off: it costs two clock reads each.
+    pub time_callbacks: bool,
+    /// Least time between two log lines of one kind that a peer can cause. 5 seconds; what
+    /// was held back is counted in the next.
+    pub log_interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_secs(300),
+            write_stall_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(10),
+            read_buffer: 256 * KIB,
+            limits: Limits::default(),
+            memory_limit: 1024 * MIB,
+            recycled_bytes: 4 * MIB,
+            mailbox_limit: 65_536,
+            read_budget: 256 * KIB,
+            read_calls: 16,
+            accept_budget: 16,
+            post_budget: 1024,
+            drain_limit: 4 * MIB,
+            events: 1024,
+            max_events: 16_384,
+            max_connections: None,
+            reserved_descriptors: 32,
+            raise_descriptor_limit: false,
+            accept_backoff_min: Duration::from_millis(10),
+            accept_backoff_max: Duration::from_millis(40),
+            overload: Overload::Wait,
+            panic_policy: PanicPolicy::Isolate,
+            slow_turn: Duration::from_millis(100),
+            time_callbacks: false,
+            log_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    /// Says whether the values make sense together; `Reactor::with_config` asks first.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field at fault.
+    pub fn check(&self) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::new(Op::Run, None, None, Cause::Invalid(why)));
+        if let Err(why) = self.limits.check() {
+            return refuse(why);
+        }
+        let counts = [
+            ("read_buffer", self.read_buffer),
+            ("read_budget", self.read_budget),
+            ("read_calls", self.read_calls as usize),
+            ("accept_budget", self.accept_budget as usize),
+            ("post_budget", self.post_budget),
+            ("mailbox_limit", self.mailbox_limit),
+            ("memory_limit", self.memory_limit),
+            ("events", self.events),
+        ];
+        for (name, value) in counts {
+            if value == 0 {
+                return refuse(format!("{name} must be at least 1"));
+            }
+        }
+        if self.max_events < self.events {
+            return refuse("max_events must be at least events".to_owned());
+        }
+        if self.accept_backoff_min.is_zero() || self.accept_backoff_max < self.accept_backoff_min {
+            return refuse("accept_backoff_min must be above zero and at most accept_backoff_max".to_owned());
+        }
+        Ok(())
+    }
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Above the memory limit reading and accepting stop; they go on when buffered bytes have
+/// fallen to this share of it, so that the loop does not flap around the limit.
+pub(crate) const MEMORY_RELIEF: (usize, usize) = (3, 4);
+
+/// A write of at least this many bytes goes straight to the socket while nothing forbids
+/// it; a smaller one is copied and leaves with its neighbours after the callback.
+pub(crate) const WRITE_THROUGH: usize = 16 * KIB;
+
+/// Leftover input up to this size is copied before new bytes in the shared read buffer;
+/// a longer leftover is read on to where it lies, so that a long message costs O(n).
+pub(crate) const LEFTOVER_JOIN: usize = 4 * KIB;
+
+/// Room made behind a long leftover for one read call.
+pub(crate) const LEFTOVER_READ: usize = 64 * KIB;
+
+/// Vectored calls that one flush may make before the others have their turn.
+pub(crate) const FLUSH_CALLS: u32 = 16;
+
+/// Turns during which callbacks are timed one by one after a slow turn was seen.
+pub(crate) const SLOW_TURN_WATCH: u32 = 256;
+
+/// Gathered output at which a flush does not wait for the end of the callback.
+pub(crate) const GATHER_FLUSH: usize = 64 * KIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_their_own_check() {
+        assert!(Config::default().check().is_ok());
+    }
+
+    #[test]
+    fn limits_that_do_not_rise_are_refused_with_a_sentence() {
+        let mut config = Config::default();
+        config.limits.low = config.limits.high + 1;
+        let text = config.check().unwrap_err().to_string();
+        assert!(text.contains("limits must rise"), "{text}");
+    }
+
+    #[test]
+    fn a_zero_budget_is_refused_by_name() {
+        let config = Config { accept_budget: 0, ..Config::default() };
+        let text = config.check().unwrap_err().to_string();
+        assert!(text.contains("accept_budget"), "{text}");
+    }
+
+    #[test]
+    fn no_default_deadline_is_never() {
+        let config = Config::default();
+        for limit in [config.idle_timeout, config.write_stall_timeout, config.linger] {
+            assert!(limit < Duration::from_secs(3600));
+        }
+    }
+}

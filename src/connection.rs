@@ -1,0 +1,963 @@
+//! One stream: what it knows, how it reads, flushes and closes.
+//!
+//! Bytes pass between wire and handler at exactly one place on the way in
+//! ([`Connection::receive`]) and one on the way out ([`Connection::send`]); everything
+//! above them sees plain bytes.
+//!
+//! This room never calls the handler. It leaves notes (flags, and entries on the engine's
+//! lists) that the reactor turns into callbacks.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Addr;
+use crate::config::{self, Limits};
+use crate::context::Flow;
+use crate::engine::{Engine, nanos};
+use crate::error::{Cause, CloseReason, Error, Op};
+use crate::fd::{self, Received, Sent};
+use crate::handler::{Closed, Deadline};
+use crate::input::Leftover;
+use crate::kernel::{Errno, Event, Fd, MAX_PARTS, Readiness};
+use crate::outbound::{Level, Outbound};
+use crate::timer::{Entry, NEVER, Nanos};
+use crate::token::{ConnId, ListenerId, Owner, TimerId, Token};
+
+/// One established stream.
+pub(crate) struct Connection {
+    pub(crate) token: Token,
+    fd: Fd,
+    flags: Flags,
+    pub(crate) owner: Owner,
+    pub(crate) listener: Option<ListenerId>,
+    pub(crate) peer: Addr,
+
+    /// Output that the kernel has not taken; `None` while there is none.
+    out: Option<Box<Outbound>>,
+    /// Input that the handler has not consumed; `None` while there is none.
+    leftover: Option<Leftover>,
+
+    idle_after: Nanos,
+    active_at: Nanos,
+    /// When output began to wait without progress; `NEVER` while nothing waits.
+    stalled_at: Nanos,
+    read_deadline: Nanos,
+    write_deadline: Nanos,
+    linger_deadline: Nanos,
+    entry: Option<Entry>,
+
+    bytes_read: u64,
+    bytes_written: u64,
+    discarded: u64,
+    reason: Option<CloseReason>,
+    cold: Option<Box<Cold>>,
+    #[cfg(test)]
+    pub(crate) layer: Option<crate::layer::Xor>,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+struct Cold {
+    limits: Option<Limits>,
+    timers: Vec<TimerId>,
+}
+
+/// Where the bytes that a callback is to be offered lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Filled {
+    /// In the loop's shared buffer, that many from its start.
+    Shared(usize),
+    /// In the connection's own leftover.
+    Own,
+    /// Nowhere: nothing came.
+    Nothing,
+}
+
+/// What is left of a turn's allowance for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    bytes: usize,
+    calls: u32,
+}
+
+impl Budget {
+    pub(crate) fn of_a_turn(engine: &Engine) -> Self {
+        Self {
+            bytes: engine.config.read_budget,
+            calls: engine.config.read_calls,
+        }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.calls = self.calls.saturating_sub(1);
+    }
+
+    pub(crate) fn is_spent(self) -> bool {
+        self.bytes == 0 || self.calls == 0
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(token: Token, fd: Fd, peer: Addr, listener: Option<ListenerId>, owner: Owner, engine: &Engine) -> Self {
+        Self {
+            token,
+            fd,
+            flags: Flags(Flags::WRITABLE.0 | Flags::AUTO_PAUSE.0),
+            owner,
+            listener,
+            peer,
+            out: None,
+            leftover: None,
+            idle_after: at_least_a_tick(engine.config.idle_timeout),
+            active_at: engine.clock.nanos,
+            stalled_at: NEVER,
+            read_deadline: NEVER,
+            write_deadline: NEVER,
+            linger_deadline: NEVER,
+            entry: None,
+            bytes_read: 0,
+            bytes_written: 0,
+            discarded: 0,
+            reason: None,
+            cold: None,
+            #[cfg(test)]
+            layer: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnId {
+        ConnId::new(self.token)
+    }
+
+    pub(crate) fn fd(&self) -> Fd {
+        self.fd
+    }
+
+    pub(crate) fn has(&self, flag: Flags) -> bool {
+        self.flags.has(flag)
+    }
+
+    /// Takes a note off: true if it was there.
+    pub(crate) fn take(&mut self, flag: Flags) -> bool {
+        let had = self.flags.has(flag);
+        self.flags.clear(flag);
+        had
+    }
+
+    pub(crate) fn set(&mut self, flag: Flags) {
+        self.flags.set(flag);
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.out.as_ref().map_or(0, |out| out.queued())
+    }
+
+    pub(crate) fn unread(&self) -> usize {
+        self.leftover.as_ref().map_or(0, |left| left.len())
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.has(Flags::DEAD)
+    }
+
+    /// Open as far as the handler is concerned: no `close` or `abort` yet.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.has(Flags::CLOSING) && !self.has(Flags::DEAD)
+    }
+
+    pub(crate) fn limits(&self, engine: &Engine) -> Limits {
+        self.cold
+            .as_ref()
+            .and_then(|cold| cold.limits)
+            .unwrap_or(engine.config.limits)
+    }
+
+    // The ready list and its siblings.
+
+    /// Puts the connection on the ready list: it has work that nobody will announce.
+    pub(crate) fn make_ready(&mut self, engine: &mut Engine) {
+        if !self.has(Flags::IN_READY) && !self.is_dead() {
+            self.set(Flags::IN_READY);
+            engine.ready.push(self.token);
+        }
+    }
+
+    /// Sees to it that the connection is flushed this turn: after its callback if that is
+    /// running, else in the turn's flush step.
+    fn touch(&mut self, engine: &mut Engine) {
+        if engine.current != Some(self.token) && !self.has(Flags::IN_UNFLUSHED) {
+            self.set(Flags::IN_UNFLUSHED);
+            engine.unflushed.push(self.token);
+        }
+    }
+
+    /// Notes what the kernel reported. An error ends even a paused connection.
+    pub(crate) fn note(&mut self, event: Event, engine: &mut Engine) {
+        let ready = event.ready;
+        // After the end of the stream there is nothing to read but an error.
+        if !self.has(Flags::EOF) || ready.contains(Readiness::ERROR) {
+            if ready.contains(Readiness::READABLE) || ready.contains(Readiness::READ_CLOSED) {
+                self.set(Flags::READABLE);
+            }
+        }
+        if ready.contains(Readiness::READ_CLOSED) {
+            self.set(Flags::FIN_SEEN);
+        }
+        if ready.contains(Readiness::WRITABLE) || ready.contains(Readiness::WRITE_CLOSED) {
+            self.set(Flags::WRITABLE);
+        }
+        if ready.contains(Readiness::ERROR) && !self.may_read(engine) {
+            if let Some(errno) = engine.kernel.take_error(self.fd) {
+                self.fail(errno, engine);
+            }
+        }
+    }
+
+    // Reading.
+
+    /// Whether no reason to pause reading holds.
+    pub(crate) fn may_read(&self, engine: &Engine) -> bool {
+        self.is_open() && !self.is_paused() && !engine.pressed
+    }
+
+    fn is_paused(&self) -> bool {
+        self.has(Flags::PAUSED) || (self.has(Flags::FULL) && self.has(Flags::AUTO_PAUSE))
+    }
+
+    /// Whether a service of the read side would find something to do.
+    pub(crate) fn wants_reading(&self) -> bool {
+        self.has(Flags::READABLE) || self.has(Flags::OFFER) || (self.has(Flags::EOF) && !self.has(Flags::EOF_TOLD))
+    }
+
+    /// One read call at most, joined with what was left over. Clears `READABLE` when the
+    /// socket is drained; sets `EOF` or ends the connection when it says so.
+    pub(crate) fn fill(&mut self, engine: &mut Engine, shared: &mut [u8], budget: &mut Budget) -> Filled {
+        let left = self.unread();
+        if left == 0 || (left <= config::LEFTOVER_JOIN && left * 2 <= shared.len()) {
+            self.fill_shared(engine, shared, left, budget)
+        } else {
+            self.fill_own(engine, budget)
+        }
+    }
+
+    fn gained(&mut self, n: usize, engine: &mut Engine) {
+        self.bytes_read += n as u64;
+        engine.stats.bytes_read += n as u64;
+    }
+
+    fn fill_shared(&mut self, engine: &mut Engine, shared: &mut [u8], left: usize, budget: &mut Budget) -> Filled {
+        if let Some(leftover) = &self.leftover {
+            shared[..left].copy_from_slice(leftover.bytes());
+        }
+        let Some(n) = self.receive(engine, &mut shared[left..], budget) else {
+            return Filled::Nothing;
+        };
+        if let Some(leftover) = self.leftover.take() {
+            engine.account(left, 0);
+            leftover.release(&mut engine.pool);
+        }
+        self.gained(n, engine);
+        Filled::Shared(left + n)
+    }
+
+    fn fill_own(&mut self, engine: &mut Engine, budget: &mut Budget) -> Filled {
+        let Some(mut leftover) = self.leftover.take() else {
+            return Filled::Nothing;
+        };
+        let before = leftover.len();
+        let cap = self.limits(engine).input.saturating_add(config::LEFTOVER_READ);
+        let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap), budget);
+        if let Some(n) = got {
+            leftover.filled(n);
+            engine.account(before, before + n);
+            self.gained(n, engine);
+        }
+        self.leftover = Some(leftover);
+        got.map_or(Filled::Nothing, |_| Filled::Own)
+    }
+
+    /// The one place where bytes come in from the wire.
+    fn receive(&mut self, engine: &mut Engine, buffer: &mut [u8], budget: &mut Budget) -> Option<usize> {
+        engine.stats.reads += 1;
+        match fd::read(engine.kernel.as_mut(), self.fd, buffer) {
+            Received::Bytes(n) => {
+                #[cfg(test)]
+                crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
+                // A short read has drained the socket (epoll(7)), unless a FIN is known to
+                // wait behind the bytes: that must be read as a 0.
+                if n < buffer.len() && !self.has(Flags::FIN_SEEN) {
+                    self.flags.clear(Flags::READABLE);
+                }
+                budget.spend(n);
+                self.active_at = engine.clock.nanos;
+                Some(n)
+            }
+            Received::Eof => {
+                self.flags.clear(Flags::READABLE);
+                self.set(Flags::EOF);
+                None
+            }
+            Received::WouldBlock => {
+                engine.stats.would_blocks += 1;
+                self.flags.clear(Flags::READABLE);
+                None
+            }
+            Received::Failed(errno) => {
+                self.flags.clear(Flags::READABLE);
+                self.fail(errno, engine);
+                None
+            }
+        }
+    }
+
+    /// Lends out what the connection keeps, for one callback.
+    pub(crate) fn lend_leftover(&mut self) -> Option<Leftover> {
+        self.leftover.take()
+    }
+
+    /// Takes back what was lent, less what the callback consumed.
+    pub(crate) fn return_leftover(&mut self, mut leftover: Leftover, consumed: usize, engine: &mut Engine) {
+        let before = leftover.len();
+        leftover.consume(consumed);
+        engine.account(before, leftover.len());
+        if leftover.len() == 0 {
+            leftover.release(&mut engine.pool);
+        } else {
+            self.leftover = Some(leftover);
+        }
+        self.check_input(engine);
+    }
+
+    /// Keeps what a callback left of the shared buffer.
+    pub(crate) fn keep(&mut self, rest: &[u8], engine: &mut Engine) {
+        if rest.is_empty() {
+            return;
+        }
+        engine.account(0, rest.len());
+        self.leftover = Some(Leftover::keep(rest, &mut engine.pool));
+        self.check_input(engine);
+    }
+
+    fn check_input(&mut self, engine: &mut Engine) {
+        if self.is_open() && self.unread() > self.limits(engine).input {
+            self.close(CloseReason::InputTooLong, engine);
+        }
+    }
+
+    /// Receives and throws away, so that our close does not turn into a reset that
+    /// destroys the end of our output. Ends the connection when the peer is done, or has
+    /// sent more than the drain limit.
+    pub(crate) fn drain(&mut self, engine: &mut Engine, shared: &mut [u8]) {
+        let mut budget = Budget::of_a_turn(engine);
+        while self.has(Flags::READABLE) && !self.is_dead() {
+            if budget.is_spent() {
+                self.make_ready(engine);
+                return;
+            }
+            if let Some(n) = self.receive(engine, shared, &mut budget) {
+                self.discarded += n as u64;
+                engine.stats.bytes_discarded += n as u64;
+                if self.discarded > engine.config.drain_limit as u64 {
+                    self.set(Flags::RESET);
+                    self.die(CloseReason::Local, engine);
+                    return;
+                }
+            }
+        }
+        self.settle(engine);
+    }
+
+    // Writing.
+
+    /// Takes bytes to be sent. Nothing here waits, and nothing here calls back.
+    pub(crate) fn write(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
+        if !self.takes_output() {
+            return Flow::Closed;
+        }
+        let taken = self.write_through(bytes, engine);
+        if self.is_dead() {
+            return Flow::Closed;
+        }
+        let rest = &bytes[taken..];
+        if !rest.is_empty() {
+            let out = self.out.get_or_insert_with(|| engine.pool.outbound());
+            out.push(rest, &mut engine.pool);
+            self.pushed(rest.len(), engine);
+        }
+        self.flow()
+    }
+
+    /// The same, without copying what has to wait.
+    pub(crate) fn write_shared(&mut self, bytes: Arc<[u8]>, engine: &mut Engine) -> Flow {
+        if !self.takes_output() {
+            return Flow::Closed;
+        }
+        let taken = self.write_through(&bytes, engine);
+        if self.is_dead() {
+            return Flow::Closed;
+        }
+        let rest = bytes.len() - taken;
+        if rest > 0 {
+            let out = self.out.get_or_insert_with(|| engine.pool.outbound());
+            out.push_shared(bytes, taken);
+            self.pushed(rest, engine);
+        }
+        self.flow()
+    }
+
+    fn takes_output(&self) -> bool {
+        self.is_open() && !self.has(Flags::FIN_ASKED)
+    }
+
+    pub(crate) fn flow(&self) -> Flow {
+        if !self.takes_output() {
+            Flow::Closed
+        } else if self.has(Flags::FULL) {
+            Flow::Full
+        } else {
+            Flow::Open
+        }
+    }
+
+    /// Sends a large write at once, behind what is queued: one call, no copy. Answers how
+    /// many of `bytes` the kernel took.
+    fn write_through(&mut self, bytes: &[u8], engine: &mut Engine) -> usize {
+        let queued = self.queued();
+        let large = bytes.len() >= config::WRITE_THROUGH || queued + bytes.len() >= config::GATHER_FLUSH;
+        if !large || !self.has(Flags::WRITABLE) || !self.has(Flags::REGISTERED) {
+            return 0;
+        }
+        match self.send(engine, bytes) {
+            Some(n) => {
+                self.sent(n.min(queued), engine);
+                let direct = n.saturating_sub(queued);
+                self.bytes_written += direct as u64;
+                engine.stats.bytes_written += direct as u64;
+                direct
+            }
+            None => 0,
+        }
+    }
+
+    fn pushed(&mut self, n: usize, engine: &mut Engine) {
+        engine.account(0, n);
+        self.touch(engine);
+        match self.limits(engine).watermarks().level(self.queued()) {
+            Level::Over => {
+                self.set(Flags::RESET);
+                self.die(CloseReason::Overflow, engine);
+            }
+            Level::Above => self.set(Flags::FULL),
+            Level::Between | Level::Below => {}
+        }
+    }
+
+    /// Sends what is queued, until it is gone, the kernel is full, or the others are due.
+    fn flush(&mut self, engine: &mut Engine) {
+        for _ in 0..config::FLUSH_CALLS {
+            if self.out.is_none() || !self.has(Flags::WRITABLE) {
+                break;
+            }
+            match self.send(engine, &[]) {
+                Some(n) => self.sent(n, engine),
+                None => break,
+            }
+        }
+        if self.is_dead() {
+            return;
+        }
+        if self.out.is_none() {
+            self.stalled_at = NEVER;
+        } else if self.has(Flags::WRITABLE) {
+            self.make_ready(engine);
+        } else {
+            self.begin_to_wait(engine);
+        }
+    }
+
+    fn begin_to_wait(&mut self, engine: &mut Engine) {
+        if let Some(out) = &mut self.out {
+            out.settle(&mut engine.pool);
+        }
+        if self.stalled_at == NEVER {
+            self.stalled_at = engine.clock.nanos;
+        }
+        self.arm(engine);
+    }
+
+    /// The one place where bytes go out to the wire: what is queued, then `extra`.
+    fn send(&mut self, engine: &mut Engine, extra: &[u8]) -> Option<usize> {
+        engine.stats.writes += 1;
+        #[cfg(test)]
+        if let Some(layer) = &self.layer {
+            let plain: Vec<u8> = self.plain(extra);
+            let wire = layer.wire(&plain);
+            let sent = fd::write(engine.kernel.as_mut(), self.fd, &wire);
+            return self.after_send(sent, engine);
+        }
+        let sent = match &self.out {
+            None => fd::write(engine.kernel.as_mut(), self.fd, extra),
+            Some(out) if extra.is_empty() && out.part_count() == 1 => {
+                fd::write(engine.kernel.as_mut(), self.fd, out.front())
+            }
+            Some(out) => {
+                let mut parts = [IoSlice::new(&[]); MAX_PARTS];
+                let mut n = out.parts(&mut parts[..MAX_PARTS - 1]);
+                if !extra.is_empty() && n == out.part_count() {
+                    parts[n] = IoSlice::new(extra);
+                    n += 1;
+                }
+                fd::write_parts(engine.kernel.as_mut(), self.fd, &parts[..n])
+            }
+        };
+        self.after_send(sent, engine)
+    }
+
+    fn after_send(&mut self, sent: Sent, engine: &mut Engine) -> Option<usize> {
+        match sent {
+            Sent::Bytes(n) => {
+                self.active_at = engine.clock.nanos;
+                if self.stalled_at != NEVER {
+                    self.stalled_at = engine.clock.nanos;
+                }
+                Some(n)
+            }
+            Sent::WouldBlock => {
+                engine.stats.would_blocks += 1;
+                self.flags.clear(Flags::WRITABLE);
+                None
+            }
+            Sent::Failed(errno) => {
+                self.fail(errno, engine);
+                None
+            }
+        }
+    }
+
+    /// The kernel took `n` of the queued bytes.
+    fn sent(&mut self, n: usize, engine: &mut Engine) {
+        let Some(out) = &mut self.out else { return };
+        out.consume(n, &mut engine.pool);
+        self.bytes_written += n as u64;
+        engine.stats.bytes_written += n as u64;
+        engine.account(n, 0);
+        if out.is_empty() {
+            if let Some(out) = self.out.take() {
+                engine.pool.put_outbound(out);
+            }
+        }
+        if self.has(Flags::FULL) && self.queued() <= self.limits(engine).low {
+            self.flags.clear(Flags::FULL);
+            self.set(Flags::DRAINED);
+            self.offer_again();
+            self.make_ready(engine);
+        }
+    }
+
+    // Pausing.
+
+    pub(crate) fn pause(&mut self) {
+        self.set(Flags::PAUSED);
+    }
+
+    pub(crate) fn resume(&mut self, engine: &mut Engine) {
+        if self.take(Flags::PAUSED) {
+            self.offer_again();
+            self.make_ready(engine);
+        }
+    }
+
+    pub(crate) fn read_again(&mut self, engine: &mut Engine) {
+        self.set(Flags::OFFER);
+        self.make_ready(engine);
+    }
+
+    pub(crate) fn set_auto_pause(&mut self, on: bool, engine: &mut Engine) {
+        let was_paused = self.is_paused();
+        if on {
+            self.set(Flags::AUTO_PAUSE);
+        } else {
+            self.flags.clear(Flags::AUTO_PAUSE);
+        }
+        if was_paused && !self.is_paused() {
+            self.offer_again();
+            self.make_ready(engine);
+        }
+    }
+
+    /// Reading resumes: what was left is offered even if nothing new comes.
+    fn offer_again(&mut self) {
+        if self.unread() > 0 {
+            self.set(Flags::OFFER);
+        }
+    }
+
+    /// Waits for memory; nobody will announce the end of that wait but the engine.
+    pub(crate) fn park(&mut self, engine: &mut Engine) {
+        if !self.has(Flags::PARKED) {
+            self.set(Flags::PARKED);
+            engine.parked.push(self.token);
+        }
+    }
+
+    pub(crate) fn unpark(&mut self, engine: &mut Engine) {
+        self.flags.clear(Flags::PARKED);
+        self.make_ready(engine);
+    }
+
+    // Closing.
+
+    /// Flush, FIN, bounded drain. The first reason counts.
+    pub(crate) fn close(&mut self, reason: CloseReason, engine: &mut Engine) {
+        if !self.is_open() {
+            return;
+        }
+        self.set(Flags::CLOSING);
+        self.reason = Some(reason);
+        let linger = nanos(engine.config.linger);
+        self.linger_deadline = engine.clock.nanos.saturating_add(linger);
+        self.arm(engine);
+        self.touch(engine);
+        // What the peer has already sent must be drained, and nobody will announce it again.
+        if self.has(Flags::READABLE) {
+            self.make_ready(engine);
+        }
+    }
+
+    /// The reason that a plain `close()` has at this moment.
+    pub(crate) fn local_reason(&self, engine: &Engine) -> CloseReason {
+        if self.has(Flags::EOF) {
+            CloseReason::Eof
+        } else if engine.stopping() {
+            CloseReason::Shutdown
+        } else {
+            CloseReason::Local
+        }
+    }
+
+    /// RST, and nothing more is delivered.
+    pub(crate) fn abort(&mut self, reason: CloseReason, engine: &mut Engine) {
+        if !self.is_dead() {
+            self.set(Flags::RESET);
+            // An abort overrides an earlier close: that is what happens now.
+            self.reason = None;
+            self.die(reason, engine);
+        }
+    }
+
+    /// FIN once everything queued has left; reading goes on.
+    pub(crate) fn shutdown_write(&mut self, engine: &mut Engine) {
+        if self.is_open() {
+            self.set(Flags::FIN_ASKED);
+            self.touch(engine);
+        }
+    }
+
+    /// The socket reported an error: nothing more can be sent or received.
+    fn fail(&mut self, errno: Errno, engine: &mut Engine) {
+        // A peer that resets after it has had all our output ends a close that is done.
+        if self.has(Flags::CLOSING) && self.out.is_none() {
+            return self.die(CloseReason::Local, engine);
+        }
+        self.reason = None;
+        if fd::is_reset(errno) {
+            self.die(CloseReason::Reset, engine);
+        } else {
+            let cause = Cause::Errno(errno);
+            let error = Error::new(Op::Read, None, Some(self.peer.into()), cause);
+            self.die(CloseReason::Io(error), engine);
+        }
+    }
+
+    /// The connection is over; `on_close` follows at the end of this turn.
+    pub(crate) fn die(&mut self, reason: CloseReason, engine: &mut Engine) {
+        if self.is_dead() {
+            return;
+        }
+        self.set(Flags::DEAD);
+        self.reason.get_or_insert(reason);
+        engine.closing.push(self.token);
+    }
+
+    /// What follows every callback, and every piece of work: flush, then FIN or the end,
+    /// if they are due.
+    pub(crate) fn settle(&mut self, engine: &mut Engine) {
+        self.flags.clear(Flags::IN_UNFLUSHED);
+        if self.is_dead() || !self.has(Flags::REGISTERED) {
+            return;
+        }
+        if self.out.is_some() {
+            self.flush(engine);
+        }
+        if self.out.is_some() || self.is_dead() {
+            return;
+        }
+        if self.has(Flags::CLOSING) {
+            self.finish(engine);
+        } else if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) {
+            self.send_fin(engine);
+        }
+        if self.has(Flags::FIN_SENT) && self.has(Flags::EOF_TOLD) {
+            self.die(CloseReason::Eof, engine);
+        }
+    }
+
+    /// Everything is flushed. The end, unless closing now could destroy what the peer has
+    /// not read yet: then FIN, and drain until it has.
+    fn finish(&mut self, engine: &mut Engine) {
+        if self.has(Flags::EOF) || self.bytes_written == 0 {
+            self.die(CloseReason::Local, engine);
+        } else if !self.has(Flags::FIN_SENT) {
+            self.send_fin(engine);
+        }
+    }
+
+    fn send_fin(&mut self, engine: &mut Engine) {
+        self.set(Flags::FIN_SENT);
+        if let Err(errno) = engine.kernel.shutdown_write(self.fd) {
+            self.fail(errno, engine);
+        }
+    }
+
+    /// Gives everything back and says how it ended.
+    pub(crate) fn retire(mut self, engine: &mut Engine) -> Closed {
+        let unread = self.unread() as u64 + self.discarded;
+        let mut unsent = 0;
+        if let Some(mut out) = self.out.take() {
+            unsent = out.clear(&mut engine.pool);
+            engine.account(unsent, 0);
+            engine.pool.put_outbound(out);
+        }
+        if let Some(leftover) = self.leftover.take() {
+            engine.account(leftover.len(), 0);
+            leftover.release(&mut engine.pool);
+        }
+        if let Some(entry) = self.entry.take() {
+            engine.wheel.cancel(entry);
+        }
+        if self.has(Flags::RESET) {
+            engine.kernel.reset(self.fd);
+        } else {
+            engine.kernel.close(self.fd);
+        }
+        Closed {
+            id: self.id(),
+            reason: self.reason.take().unwrap_or(CloseReason::Local),
+            bytes_read: self.bytes_read,
+            bytes_written: self.bytes_written,
+            unread,
+            unsent: unsent as u64,
+        }
+    }
+
+    // Deadlines.
+
+    pub(crate) fn set_deadline(&mut self, which: Deadline, at: Nanos, engine: &mut Engine) {
+        match which {
+            Deadline::Read => self.read_deadline = at,
+            Deadline::Write => self.write_deadline = at,
+            _ => {}
+        }
+        self.arm(engine);
+    }
+
+    /// Counts from now, and is renewed by every byte that moves.
+    pub(crate) fn set_idle(&mut self, after: Option<Duration>, engine: &mut Engine) {
+        self.idle_after = after.map_or(NEVER, at_least_a_tick);
+        self.active_at = engine.clock.nanos;
+        self.arm(engine);
+    }
+
+    /// The earliest limit that holds now.
+    fn next_deadline(&self, engine: &Engine) -> Nanos {
+        if self.has(Flags::CLOSING) {
+            return self.linger_deadline;
+        }
+        self.read_deadline
+            .min(self.idle_deadline())
+            .min(self.output_deadline(engine))
+    }
+
+    fn idle_deadline(&self) -> Nanos {
+        self.active_at.saturating_add(self.idle_after)
+    }
+
+    fn stall_deadline(&self, engine: &Engine) -> Nanos {
+        self.stalled_at.saturating_add(at_least_a_tick(engine.config.write_stall_timeout))
+    }
+
+    /// Limits that hold only while output waits.
+    fn output_deadline(&self, engine: &Engine) -> Nanos {
+        if self.stalled_at == NEVER {
+            return NEVER;
+        }
+        self.write_deadline.min(self.stall_deadline(engine))
+    }
+
+    /// Sees to it that the wheel looks at this connection no later than its next limit. A
+    /// limit moved later costs nothing here: the wheel finds out when it looks.
+    pub(crate) fn arm(&mut self, engine: &mut Engine) {
+        let at = self.next_deadline(engine);
+        if at <= engine.clock.nanos {
+            // Past already: next turn, before this connection is read.
+            self.set(Flags::DUE);
+            self.make_ready(engine);
+            return;
+        }
+        match self.entry {
+            None if at != NEVER => self.entry = Some(engine.wheel.insert(at, self.token)),
+            Some(entry) if at < engine.wheel.at(entry) => engine.wheel.refile(entry, at),
+            _ => {}
+        }
+    }
+
+    /// The wheel has let go of this connection.
+    pub(crate) fn unfiled(&mut self) {
+        self.entry = None;
+    }
+
+    /// The first limit that has passed. It is taken off, so that it fires once per setting;
+    /// the idle limit begins anew.
+    pub(crate) fn take_due(&mut self, engine: &Engine) -> Option<Deadline> {
+        let now = engine.clock.nanos;
+        if self.has(Flags::CLOSING) {
+            return (self.linger_deadline <= now).then_some(Deadline::Linger);
+        }
+        if self.read_deadline <= now {
+            self.read_deadline = NEVER;
+            return Some(Deadline::Read);
+        }
+        if self.stalled_at != NEVER && self.write_deadline <= now {
+            self.write_deadline = NEVER;
+            return Some(Deadline::Write);
+        }
+        if self.stalled_at != NEVER && self.stall_deadline(engine) <= now {
+            self.stalled_at = now;
+            return Some(Deadline::WriteStall);
+        }
+        if self.idle_deadline() <= now {
+            self.active_at = now;
+            return Some(Deadline::Idle);
+        }
+        None
+    }
+
+    /// The linger time is over: the end, with the reason telling whether all was delivered.
+    pub(crate) fn linger_ended(&mut self, engine: &mut Engine) {
+        if self.out.is_some() {
+            self.abort(CloseReason::Timeout(Deadline::Linger), engine);
+        } else {
+            self.die(CloseReason::Local, engine);
+        }
+    }
+
+    // What few connections have.
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.cold.get_or_insert_with(Box::default).limits = Some(limits);
+    }
+
+    pub(crate) fn add_timer(&mut self, timer: TimerId) {
+        self.cold.get_or_insert_with(Box::default).timers.push(timer);
+    }
+
+    pub(crate) fn remove_timer(&mut self, timer: TimerId) {
+        if let Some(cold) = &mut self.cold {
+            cold.timers.retain(|&other| other != timer);
+        }
+    }
+
+    pub(crate) fn take_timers(&mut self) -> Vec<TimerId> {
+        self.cold
+            .as_mut()
+            .map_or_else(Vec::new, |cold| std::mem::take(&mut cold.timers))
+    }
+}
+
+/// A limit that renews itself must lie ahead of now, or it would fire without end.
+fn at_least_a_tick(limit: Duration) -> Nanos {
+    nanos(limit).max(TICK)
+}
+
+/// The wheel's resolution.
+const TICK: Nanos = 1_000_000;
+
+/// What is true of a connection, and what is still to be done for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    // What the kernel said last.
+    /// Unread input may wait in the kernel.
+    pub(crate) const READABLE: Self = Self(1);
+    /// The kernel may take output.
+    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    /// A FIN was announced; it may still stand behind unread bytes.
+    pub(crate) const FIN_SEEN: Self = Self(1 << 2);
+    /// A read answered 0.
+    pub(crate) const EOF: Self = Self(1 << 3);
+
+    // What the handler asked for.
+    pub(crate) const PAUSED: Self = Self(1 << 4);
+    pub(crate) const AUTO_PAUSE: Self = Self(1 << 5);
+    /// `shutdown_write` was called.
+    pub(crate) const FIN_ASKED: Self = Self(1 << 6);
+    /// `close` was called, or an error did.
+    pub(crate) const CLOSING: Self = Self(1 << 7);
+
+    // Where the connection stands.
+    /// The kernel reports on it.
+    pub(crate) const REGISTERED: Self = Self(1 << 8);
+    /// Queued output went above the high mark and has not fallen to the low one.
+    pub(crate) const FULL: Self = Self(1 << 9);
+    pub(crate) const FIN_SENT: Self = Self(1 << 10);
+    /// To be closed with RST.
+    pub(crate) const RESET: Self = Self(1 << 11);
+    pub(crate) const DEAD: Self = Self(1 << 12);
+
+    // Callbacks that are due.
+    /// `on_read` with what was left over.
+    pub(crate) const OFFER: Self = Self(1 << 13);
+    /// `on_write`.
+    pub(crate) const DRAINED: Self = Self(1 << 14);
+    pub(crate) const WAKE: Self = Self(1 << 15);
+    pub(crate) const SHUTDOWN: Self = Self(1 << 16);
+    /// A deadline was set that had passed.
+    pub(crate) const DUE: Self = Self(1 << 17);
+    /// `on_eof` has run.
+    pub(crate) const EOF_TOLD: Self = Self(1 << 18);
+
+    /// Any of the callbacks that are due for another reason than bytes.
+    pub(crate) const NOTES: Self = Self(Self::DRAINED.0 | Self::WAKE.0 | Self::SHUTDOWN.0 | Self::DUE.0);
+
+    // Which of the engine's lists it is on.
+    pub(crate) const IN_READY: Self = Self(1 << 19);
+    pub(crate) const IN_UNFLUSHED: Self = Self(1 << 20);
+    pub(crate) const PARKED: Self = Self(1 << 21);
+
+    /// `on_accept` returned a session: the listener counts it.
+    pub(crate) const ADMITTED: Self = Self(1 << 22);
+
+    /// Whether any of `other` is set.
+    fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+}

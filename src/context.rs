@@ -1,0 +1,532 @@
+//! What a callback may ask for: `Context`, `Conn` and `Listener` views.
+//!
+//! Views perform nothing that calls back: a write is queued (or handed to the kernel), a
+//! close is noted, and the reactor does the rest when the callback has returned.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::address::Addr;
+use crate::config::Limits;
+use crate::connection::{Connection, Flags};
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::error::{CloseReason, Error};
+use crate::handler::Deadline;
+use crate::kernel::{Errno, Keepalive, StreamOptions};
+use crate::listener::{self, Listen};
+use crate::stats::Stats;
+use crate::token::{ConnId, ListenerId, Owner, TimerId, Token};
+
+/// The loop, as a callback sees it: everything that is not about one connection.
+///
+/// Lent for the time of a callback. Not generic, so helpers can take it by
+/// `&mut Context<'_>` whatever the handler is.
+pub struct Context<'a> {
+    core: &'a mut Core,
+    owner: Owner,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(core: &'a mut Core, owner: Owner) -> Self {
+        Self { core, owner }
+    }
+
+    /// Any connection, by its id: `None` once it is closed. It can be written to, paused,
+    /// closed and so on, but its session belongs to its own callbacks; to have one of
+    /// those run, see [`wake`](Self::wake).
+    pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_>> {
+        self.core.conns.get(id.token()).filter(|conn| !conn.is_dead())?;
+        Some(Conn::new(self.core, self.owner, id.token()))
+    }
+
+    /// Calls `visit` for each open connection that the calling handler owns, in no
+    /// particular order.
+    pub fn for_each(&mut self, mut visit: impl FnMut(&mut Conn<'_>)) {
+        for index in 0..self.core.conns.end() {
+            let Some(token) = self.core.conns.token_at(index) else {
+                continue;
+            };
+            let ours = |conn: &Connection| conn.owner == self.owner && conn.is_open();
+            if self.core.conns.get(token).is_some_and(ours) {
+                visit(&mut Conn::new(self.core, self.owner, token));
+            }
+        }
+    }
+
+    /// Has [`on_wake`](crate::Handler::on_wake) run for that connection in the next turn,
+    /// with its session. `false` if it is closed or closing.
+    pub fn wake(&mut self, id: ConnId) -> bool {
+        let Core { conns, engine, .. } = &mut *self.core;
+        match conns.get_mut(id.token()) {
+            Some(conn) if conn.is_open() => {
+                conn.set(Flags::WAKE);
+                conn.make_ready(engine);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Opens a listener. Its callbacks go to the handler that opened it.
+    ///
+    /// # Errors
+    ///
+    /// What [`Reactor::listen`](crate::Reactor::listen) answers.
+    pub fn listen<L>(&mut self, listen: L) -> Result<ListenerId, Error>
+    where
+        L: TryInto<Listen>,
+        L::Error: Into<Error>,
+    {
+        let listen = listen.try_into().map_err(Into::into)?;
+        self.core.listen(listen, self.owner)
+    }
+
+    /// A listener, by its id: `None` once it is closed.
+    pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
+        self.core.listeners.get(id.token()).filter(|listener| !listener.is_dead())?;
+        Some(Listener::new(self.core, id.token()))
+    }
+
+    /// Has [`on_timer`](crate::Handler::on_timer) run once at `at`, never earlier, and at
+    /// most 2 ms later on an idle machine. A time that has passed means the next turn.
+    pub fn set_timer(&mut self, at: Instant) -> TimerId {
+        self.core.set_timer(at, self.owner, None)
+    }
+
+    /// `true` if the timer was still to come; it won't.
+    pub fn cancel_timer(&mut self, id: TimerId) -> bool {
+        self.core.cancel_timer(id)
+    }
+
+    /// The time of this turn: read once, after the poll. Handlers that take time from here
+    /// run in a simulated world unchanged.
+    pub fn now(&self) -> Instant {
+        self.core.engine.clock.now
+    }
+
+    /// Wall-clock time, read at each call.
+    pub fn wall(&mut self) -> SystemTime {
+        self.core.engine.kernel.wall()
+    }
+
+    /// Sixty-four random bits, good for jitter and sampling. Not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.core.engine.kernel.random()
+    }
+
+    /// The loop's counters at this moment.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Begins a graceful stop: listeners empty their queues and close, `on_shutdown` runs
+    /// for each connection, and what is still open when `grace` has passed is aborted. A
+    /// second call can only bring that end forward.
+    pub fn shutdown(&mut self, grace: Duration) {
+        self.core.engine.stop(grace);
+    }
+
+    pub(crate) fn note_missing_on_accept(&mut self) {
+        if !std::mem::replace(&mut self.core.engine.missing_on_accept_said, true) {
+            log::error!(
+                target: "windlass::reactor",
+                "a client was refused: this handler has a listener and no on_accept"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// Whether more output is welcome, as [`Conn::write`] answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Flow {
+    /// Taken; go on.
+    Open,
+    /// Taken, and the queue is above its high mark: stop until
+    /// [`on_write`](crate::Handler::on_write). Reading from this peer has paused (unless
+    /// [`Conn::set_auto_pause`] says otherwise). At the limit the connection is aborted.
+    Full,
+    /// Not taken: the connection is closing or closed, or its output was shut down.
+    Closed,
+}
+
+/// One connection, lent to a callback: Go's `net.Conn`, for a loop.
+///
+/// Nothing here blocks, and nothing fails in the caller's face: an error of the socket
+/// ends the connection, and `on_close` tells which.
+pub struct Conn<'a> {
+    cx: Context<'a>,
+    token: Token,
+}
+
+impl<'a> Conn<'a> {
+    pub(crate) fn new(core: &'a mut Core, owner: Owner, token: Token) -> Self {
+        Self { cx: Context::new(core, owner), token }
+    }
+
+    /// The loop behind this connection.
+    pub fn cx(&mut self) -> &mut Context<'a> {
+        &mut self.cx
+    }
+
+    /// The time of this turn; the same as `cx().now()`.
+    pub fn now(&self) -> Instant {
+        self.cx.now()
+    }
+
+    /// This connection's name, to be kept for as long as anybody likes.
+    pub fn id(&self) -> ConnId {
+        ConnId::new(self.token)
+    }
+
+    // Writing.
+
+    /// Queues bytes. Small writes leave together when the callback returns; a large one
+    /// goes straight to the socket if nothing is queued before it.
+    pub fn write(&mut self, bytes: &[u8]) -> Flow {
+        self.with(Flow::Closed, |conn, engine| conn.write(bytes, engine))
+    }
+
+    /// Queues bytes that many connections share, without copying them. They count fully
+    /// towards the limit of each.
+    pub fn write_shared(&mut self, bytes: Arc<[u8]>) -> Flow {
+        self.with(Flow::Closed, |conn, engine| conn.write_shared(bytes, engine))
+    }
+
+    /// What `write!` calls; formats straight into the queue.
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Flow {
+        match text.as_str() {
+            Some(text) => self.write(text.as_bytes()),
+            None => {
+                // Only a Display implementation of the caller's own can fail here; what it
+                // wrote before stays written, as with any formatter.
+                let _ = fmt::Write::write_fmt(&mut Text(self), text);
+                self.flow()
+            }
+        }
+    }
+
+    /// What the last write answered, or would answer for no bytes at all.
+    pub fn flow(&self) -> Flow {
+        self.look(Flow::Closed, Connection::flow)
+    }
+
+    /// Bytes written that the kernel has not taken yet.
+    pub fn queued(&self) -> usize {
+        self.look(0, Connection::queued)
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.look(0, Connection::bytes_written)
+    }
+
+    /// Bytes received and offered so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.look(0, Connection::bytes_read)
+    }
+
+    // Ending.
+
+    /// Flushes what was written, sends FIN, and waits (throwing away what still comes)
+    /// until the peer is done, so that it gets every byte; bounded by
+    /// [`Config::linger`](crate::Config::linger) and
+    /// [`Config::drain_limit`](crate::Config::drain_limit). From now on the only callback
+    /// is `on_close`. A second call does nothing.
+    pub fn close(&mut self) {
+        self.with((), |conn, engine| {
+            let reason = conn.local_reason(engine);
+            conn.close(reason, engine);
+        });
+    }
+
+    /// Ends the connection at once with RST. What was not delivered is lost.
+    pub fn abort(&mut self) {
+        self.with((), |conn, engine| {
+            let reason = match conn.local_reason(engine) {
+                CloseReason::Shutdown => CloseReason::Shutdown,
+                _ => CloseReason::Local,
+            };
+            conn.abort(reason, engine);
+        });
+    }
+
+    /// Sends FIN once everything queued has left. Reading goes on; when the peer is done
+    /// as well, the connection closes itself.
+    pub fn shutdown_write(&mut self) {
+        self.with((), |conn, engine| conn.shutdown_write(engine));
+    }
+
+    // Reading.
+
+    /// Stops reading until [`resume`](Self::resume). The peer notices when the kernel's
+    /// buffers are full. Deadlines run on.
+    pub fn pause(&mut self) {
+        self.with((), |conn, _| conn.pause());
+    }
+
+    /// Goes on reading; what was left over is offered again in the next turn.
+    pub fn resume(&mut self) {
+        self.with((), |conn, engine| conn.resume(engine));
+    }
+
+    /// Has `on_read` run in the next turn with what is left over, new bytes or not. Not if
+    /// nothing is left, and not while reading is paused.
+    pub fn read_again(&mut self) {
+        self.with((), |conn, engine| conn.read_again(engine));
+    }
+
+    /// Whether reading pauses by itself while the output is above its high mark. On by
+    /// default; off where two linked connections would wait for each other (a proxy),
+    /// whose handler then pauses by hand.
+    pub fn set_auto_pause(&mut self, on: bool) {
+        self.with((), |conn, engine| conn.set_auto_pause(on, engine));
+    }
+
+    /// Other limits for this connection.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` with a sentence, if they do not rise from low to limit.
+    pub fn set_limits(&mut self, limits: Limits) -> io::Result<()> {
+        limits.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        self.with((), |conn, _| conn.set_limits(limits));
+        Ok(())
+    }
+
+    /// The limits that hold for this connection.
+    pub fn limits(&self) -> Limits {
+        let engine = &self.cx.core.engine;
+        self.look(engine.config.limits, |conn| conn.limits(engine))
+    }
+
+    // Time.
+
+    /// Sets both [`set_read_deadline`](Self::set_read_deadline) and
+    /// [`set_write_deadline`](Self::set_write_deadline).
+    pub fn set_deadline(&mut self, at: Option<Instant>) {
+        self.set_read_deadline(at);
+        self.set_write_deadline(at);
+    }
+
+    /// Has `on_timeout(Read)` run at that time, once, whatever is read until then; `None`
+    /// takes it back. It is absolute: to renew it, set it again, which costs a store. A
+    /// time that has passed means the next turn, before this connection is read. It runs
+    /// while reading is paused.
+    pub fn set_read_deadline(&mut self, at: Option<Instant>) {
+        self.set_one(Deadline::Read, at);
+    }
+
+    /// The same for output: `on_timeout(Write)` runs at that time if output is queued
+    /// then, else at the next write that has to wait.
+    pub fn set_write_deadline(&mut self, at: Option<Instant>) {
+        self.set_one(Deadline::Write, at);
+    }
+
+    /// Has `on_timeout(Idle)` run when no byte has moved in either direction for that
+    /// long, at least 1 ms; `None` is never. Counts from now.
+    pub fn set_idle_timeout(&mut self, after: Option<Duration>) {
+        self.with((), |conn, engine| conn.set_idle(after, engine));
+    }
+
+    /// Has `on_timeout(Timer(id))` run once at that time. The timer dies with the
+    /// connection; [`Context::cancel_timer`] ends it earlier.
+    pub fn set_timer(&mut self, at: Instant) -> TimerId {
+        let owner = self.look(self.cx.owner, |conn| conn.owner);
+        self.cx.core.set_timer(at, owner, Some(self.id()))
+    }
+
+    // The socket.
+
+    /// The other end. Known even after the peer has gone.
+    pub fn peer_addr(&self) -> Addr {
+        self.look(UNKNOWN, |conn| conn.peer)
+    }
+
+    /// Our end.
+    ///
+    /// # Errors
+    ///
+    /// What getsockname(2) answers; EBADF once the connection is closed.
+    pub fn local_addr(&mut self) -> io::Result<Addr> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |conn, engine| engine.kernel.local_addr(conn.fd()))?)
+    }
+
+    /// TCP_NODELAY on this connection alone.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) answers; EBADF once the connection is closed.
+    pub fn set_nodelay(&mut self, on: bool) -> io::Result<()> {
+        self.set_options(StreamOptions { nodelay: Some(on), ..StreamOptions::default() })
+    }
+
+    /// Keep-alive probing on this connection alone.
+    ///
+    /// # Errors
+    ///
+    /// What setsockopt(2) answers; EBADF once the connection is closed.
+    pub fn set_keepalive(&mut self, keepalive: Keepalive) -> io::Result<()> {
+        self.set_options(StreamOptions { keepalive: Some(keepalive), ..StreamOptions::default() })
+    }
+
+    fn set_options(&mut self, options: StreamOptions) -> io::Result<()> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |conn, engine| engine.kernel.set_options(conn.fd(), &options))?)
+    }
+
+    fn set_one(&mut self, which: Deadline, at: Option<Instant>) {
+        self.with((), |conn, engine| {
+            let at = engine.clock.deadline(at);
+            conn.set_deadline(which, at, engine);
+        });
+    }
+
+    /// Slots are freed when no view exists, so the connection is there; `gone` is for the
+    /// compiler, and harmless.
+    fn with<R>(&mut self, gone: R, act: impl FnOnce(&mut Connection, &mut Engine) -> R) -> R {
+        let Core { conns, engine, .. } = &mut *self.cx.core;
+        match conns.get_mut(self.token) {
+            Some(conn) => act(conn, engine),
+            None => gone,
+        }
+    }
+
+    fn look<R>(&self, gone: R, see: impl FnOnce(&Connection) -> R) -> R {
+        self.cx.core.conns.get(self.token).map_or(gone, see)
+    }
+}
+
+impl fmt::Debug for Conn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id())
+            .field("peer", &self.peer_addr())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Never fails and never takes less than everything, except that a closed connection
+/// answers `BrokenPipe`. Backpressure shows in [`Conn::flow`].
+impl io::Write for Conn<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match Conn::write(self, bytes) {
+            Flow::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Flow::Open | Flow::Full => Ok(bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Text<'c, 'a>(&'c mut Conn<'a>);
+
+impl fmt::Write for Text<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// One listener, as a callback (or the owner of the reactor) sees it.
+pub struct Listener<'a> {
+    core: &'a mut Core,
+    token: Token,
+}
+
+impl<'a> Listener<'a> {
+    pub(crate) fn new(core: &'a mut Core, token: Token) -> Self {
+        Self { core, token }
+    }
+
+    /// This listener's name.
+    pub fn id(&self) -> ListenerId {
+        ListenerId::new(self.token)
+    }
+
+    /// What it listens on, with the port that the kernel chose if 0 was asked for.
+    pub fn local_addr(&self) -> Addr {
+        self.look(UNKNOWN, |listener| listener.addr)
+    }
+
+    /// The backlog in force: what was asked for, or the system's maximum if that is lower
+    /// or nothing was asked. An adopted socket's is not known and shows as the maximum.
+    pub fn backlog(&self) -> u32 {
+        self.look(0, |listener| listener.backlog)
+    }
+
+    /// Connections that wait in the kernel's accept queue, and the limit of that queue.
+    ///
+    /// Linux lets one more wait than the limit says. One system call.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` (ENOTSUP) on systems that do not tell.
+    pub fn queue(&mut self) -> io::Result<(u32, u32)> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |listener, engine| listener.queue(engine))?)
+    }
+
+    /// Connections of this listener that are open.
+    pub fn connections(&self) -> usize {
+        self.look(0, |listener| listener.open)
+    }
+
+    /// Accepts nobody until [`resume`](Self::resume). Clients wait in the kernel's queue.
+    pub fn pause(&mut self) {
+        self.with((), |listener, _| listener.pause());
+    }
+
+    /// Accepts again.
+    pub fn resume(&mut self) {
+        self.with((), |listener, engine| listener.resume(engine));
+    }
+
+    /// Whether [`pause`](Self::pause) holds.
+    pub fn is_paused(&self) -> bool {
+        self.look(false, |listener| listener.is_paused())
+    }
+
+    /// Accepts who is in the queue already, within the caps, then closes: closing at once
+    /// would reset them. Its connections are not affected.
+    pub fn close(&mut self) {
+        self.with((), |listener, engine| listener.stop(engine));
+    }
+
+    fn with<R>(&mut self, gone: R, act: impl FnOnce(&mut listener::Listener, &mut Engine) -> R) -> R {
+        let Core { listeners, engine, .. } = &mut *self.core;
+        match listeners.get_mut(self.token) {
+            Some(listener) => act(listener, engine),
+            None => gone,
+        }
+    }
+
+    fn look<R>(&self, gone: R, see: impl FnOnce(&listener::Listener) -> R) -> R {
+        self.core.listeners.get(self.token).map_or(gone, see)
+    }
+}
+
+impl fmt::Debug for Listener<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener")
+            .field("id", &self.id())
+            .field("addr", &self.local_addr())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stands for the address of what is no longer there.
+const UNKNOWN: Addr = Addr::Ip(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));

@@ -1,0 +1,169 @@
+//! The loop without the application: the slabs, and the engine that serves them.
+//!
+//! Not generic. It is what a [`Context`](crate::Context) lends out; handler, sessions and
+//! the read buffer are the reactor's, in fields of their own, so that all of them can be
+//! lent to one callback at once.
+
+use std::time::Instant;
+
+use crate::connection::{Connection, Flags};
+use crate::engine::Engine;
+use crate::error::{Cause, Error, Op};
+use crate::listener::{Listen, Listener};
+use crate::sources::Slots;
+use crate::stats::Stats;
+use crate::timer::Entry;
+use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
+
+/// Everything that lives in a loop, and its tools.
+pub(crate) struct Core {
+    pub(crate) conns: Slots<Connection>,
+    pub(crate) listeners: Slots<Listener>,
+    pub(crate) timers: Slots<TimerSlot>,
+    pub(crate) engine: Engine,
+}
+
+/// A timer that has not fired.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimerSlot {
+    pub(crate) owner: Owner,
+    /// Whose callback it runs, and with whom it dies.
+    pub(crate) conn: Option<ConnId>,
+    entry: Entry,
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self {
+            conns: Slots::new(Kind::Conn),
+            listeners: Slots::new(Kind::Listener),
+            timers: Slots::new(Kind::Timer),
+            engine,
+        }
+    }
+
+    pub(crate) fn listen(&mut self, listen: Listen, owner: Owner) -> Result<ListenerId, Error> {
+        let Self { listeners, engine, .. } = self;
+        if engine.stopping() {
+            return Err(Error::new(Op::Listen, None, None, Cause::Closed));
+        }
+        let opened = Listener::open(listen, engine)?;
+        let (fd, spare) = opened.descriptors();
+        let made = listeners.insert(|token| Listener::new(token, opened, owner, engine));
+        let Some(token) = made else {
+            for fd in [Some(fd), spare].into_iter().flatten() {
+                engine.kernel.close(fd);
+            }
+            let cause = Cause::Invalid("too many listeners".to_owned());
+            return Err(Error::new(Op::Listen, None, None, cause));
+        };
+        let id = ListenerId::new(token);
+        let registered = listeners.get(token).map_or(Ok(()), |made| made.register(engine));
+        if let Err(error) = registered {
+            self.drop_listener(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// Closes a listener now; whoever is in its queue is reset by the kernel.
+    pub(crate) fn drop_listener(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.remove(id.token()) {
+            listener.retire(&mut self.engine);
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Instant, owner: Owner, conn: Option<ConnId>) -> TimerId {
+        let Self { timers, engine, conns, .. } = self;
+        let at = engine.clock.at(at);
+        let made = timers.insert(|token| TimerSlot { owner, conn, entry: engine.wheel.insert(at, token) });
+        // 268 million timers at once are beyond any memory this loop may have; the last
+        // slot is shared rather than a panic risked.
+        let Some(token) = made else {
+            log::error!(target: "windlass::reactor", "a timer was not set: the index space is used up");
+            return TimerId::NONE;
+        };
+        let id = TimerId::new(token);
+        if let Some(conn) = conn.and_then(|conn| conns.get_mut(conn.token())) {
+            conn.add_timer(id);
+        }
+        id
+    }
+
+    pub(crate) fn cancel_timer(&mut self, id: TimerId) -> bool {
+        let Some(timer) = self.timers.remove(id.token()) else {
+            return false;
+        };
+        self.engine.wheel.cancel(timer.entry);
+        if let Some(conn) = timer.conn.and_then(|conn| self.conns.get_mut(conn.token())) {
+            conn.remove_timer(id);
+        }
+        true
+    }
+
+    /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.
+    pub(crate) fn remove_conn(&mut self, token: Token) -> Option<Connection> {
+        let mut conn = self.conns.remove(token)?;
+        for timer in conn.take_timers() {
+            self.cancel_timer(timer);
+        }
+        if conn.has(Flags::ADMITTED) {
+            if let Some(listener) = conn.listener.and_then(|id| self.listeners.get_mut(id.token())) {
+                listener.open -= 1;
+            }
+        }
+        Some(conn)
+    }
+
+    /// The wheel has let go of this timer: it fires, or its connection is gone.
+    pub(crate) fn take_timer(&mut self, id: TimerId) -> Option<TimerSlot> {
+        let timer = self.timers.remove(id.token())?;
+        if let Some(conn) = timer.conn.and_then(|conn| self.conns.get_mut(conn.token())) {
+            conn.remove_timer(id);
+        }
+        Some(timer)
+    }
+
+    /// Whoever waited for memory goes on.
+    pub(crate) fn unpark(&mut self) {
+        self.engine.ease_pressure();
+        if self.engine.pressed || self.engine.parked.is_empty() {
+            return;
+        }
+        for token in std::mem::take(&mut self.engine.parked) {
+            if let Some(conn) = self.conns.get_mut(token) {
+                conn.unpark(&mut self.engine);
+            } else if let Some(listener) = self.listeners.get_mut(token) {
+                listener.relieved(&mut self.engine);
+            }
+        }
+    }
+
+    /// A descriptor was freed, and room under the caps with it.
+    pub(crate) fn feed(&mut self) {
+        for token in std::mem::take(&mut self.engine.starved) {
+            if let Some(listener) = self.listeners.get_mut(token) {
+                listener.fed(&mut self.engine);
+            }
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.engine.snapshot(self.conns.len())
+    }
+}
+
+/// A reactor that is dropped gives back every descriptor. No callback runs for what was
+/// still open: there is nobody left to run it.
+impl Drop for Core {
+    fn drop(&mut self) {
+        for conn in self.conns.iter() {
+            self.engine.kernel.close(conn.fd());
+        }
+        for listener in self.listeners.iter() {
+            for fd in listener.descriptors() {
+                self.engine.kernel.close(fd);
+            }
+        }
+    }
+}

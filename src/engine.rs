@@ -1,0 +1,289 @@
+//! What the rooms of the loop share: the kernel, the clock, the wheel, recycled buffers,
+//! counters, and the lists that carry work from one step of a turn to a later one.
+//!
+//! It knows nothing of connections, listeners or the application; it hands them the tools.
+
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Config, Overload};
+use crate::error::{Cause, Error, Op};
+use crate::kernel::{Errno, Event, Kernel};
+use crate::outbound::Pool;
+use crate::stats::{LogGate, Stats};
+use crate::timer::{NEVER, Nanos, Wheel};
+use crate::token::{ListenerId, Token};
+
+/// The tools of one loop.
+pub(crate) struct Engine {
+    pub(crate) kernel: Box<dyn Kernel>,
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) wheel: Wheel,
+    pub(crate) pool: Pool,
+    pub(crate) stats: Stats,
+
+    /// Sources with work that the kernel will not announce again; served next turn.
+    pub(crate) ready: Vec<Token>,
+    /// Connections touched from elsewhere than their own callback; flushed this turn.
+    pub(crate) unflushed: Vec<Token>,
+    /// Connections that are over; their `on_close` ends this turn.
+    pub(crate) closing: Vec<Token>,
+    /// Listeners that wait for a descriptor or for room under a cap.
+    pub(crate) starved: Vec<Token>,
+    /// Sources that may not read or accept until buffered memory has fallen.
+    pub(crate) parked: Vec<Token>,
+    /// What listeners have to say to the handler, as soon as no callback runs.
+    pub(crate) reports: Vec<(ListenerId, Error)>,
+
+    /// The connection whose callback is running; it is flushed when the callback returns.
+    pub(crate) current: Option<Token>,
+    /// Unconsumed input and queued output of all connections, in bytes.
+    pub(crate) buffered: usize,
+    /// `buffered` went above the limit and has not yet fallen to the relief level.
+    pub(crate) pressed: bool,
+    /// When the grace of a shutdown ends.
+    pub(crate) stop_at: Option<Nanos>,
+    /// Connections that the loop may have open.
+    pub(crate) max_connections: usize,
+    /// What the process was allowed when the loop was made.
+    pub(crate) descriptor_limit: u64,
+
+    /// Connections that the end of a shutdown's grace cut off.
+    pub(crate) aborted: u64,
+    /// Turns during which callbacks are still timed because one turn was slow.
+    watched_turns: u32,
+
+    pub(crate) accept_gate: LogGate,
+    panic_gate: LogGate,
+    slow_gate: LogGate,
+    pub(crate) missing_on_accept_said: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(mut kernel: Box<dyn Kernel>, config: Config) -> Self {
+        let clock = Clock::start(kernel.now());
+        let descriptor_limit = raise_or_read_limit(kernel.as_mut(), &config);
+        let max_connections = connection_cap(&config, descriptor_limit);
+        Self {
+            pool: Pool::new(config.recycled_bytes),
+            kernel,
+            config,
+            clock,
+            wheel: Wheel::new(),
+            stats: Stats::default(),
+            ready: Vec::new(),
+            unflushed: Vec::new(),
+            closing: Vec::new(),
+            starved: Vec::new(),
+            parked: Vec::new(),
+            reports: Vec::new(),
+            current: None,
+            buffered: 0,
+            pressed: false,
+            stop_at: None,
+            max_connections,
+            descriptor_limit,
+            aborted: 0,
+            watched_turns: 0,
+            accept_gate: LogGate::default(),
+            panic_gate: LogGate::default(),
+            slow_gate: LogGate::default(),
+            missing_on_accept_said: false,
+        }
+    }
+
+    /// How long the poll may wait: not at all while work is left over, else until the next
+    /// deadline, else for ever; never longer than `most`.
+    pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
+        if work_waits || !self.ready.is_empty() || !self.unflushed.is_empty() || !self.closing.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.wheel.next().unwrap_or(NEVER).min(self.stop_at.unwrap_or(NEVER));
+        if next == NEVER {
+            return most;
+        }
+        let until = Duration::from_nanos(next.saturating_sub(self.clock.measured));
+        Some(most.map_or(until, |most| most.min(until)))
+    }
+
+    /// Polls, then reads the clock: `now` is this value all turn.
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Error> {
+        match self.kernel.poll(events, timeout) {
+            Ok(()) => {}
+            Err(Errno(libc::EINTR)) => events.clear(),
+            Err(errno) => {
+                events.clear();
+                let cause = Cause::Syscall { call: "poll", errno };
+                return Err(Error::new(Op::Run, None, None, cause));
+            }
+        }
+        self.clock.set(self.kernel.now());
+        self.stats.turns += 1;
+        self.stats.events += events.len() as u64;
+        Ok(())
+    }
+
+    /// Reads the clock a second time: the wait that follows is measured from here, and so
+    /// is what the turn took.
+    pub(crate) fn end_turn(&mut self) {
+        let now = self.kernel.now();
+        let took = now.saturating_duration_since(self.clock.now);
+        self.clock.measured = self.clock.at(now);
+        self.stats.busy += took;
+        self.stats.longest_turn = self.stats.longest_turn.max(took);
+        if took > self.config.slow_turn {
+            self.slow_turn(took);
+        } else {
+            self.watched_turns = self.watched_turns.saturating_sub(1);
+        }
+    }
+
+    fn slow_turn(&mut self, took: Duration) {
+        self.watched_turns = config::SLOW_TURN_WATCH;
+        let Some(held_back) = self.slow_gate.pass(self.clock.measured, self.config.log_interval) else {
+            return;
+        };
+        match self.stats.slowest_callback {
+            Some((name, callback)) => log::warn!(
+                target: "windlass::reactor",
+                "a turn took {took:?}; the slowest callback timed so far is {name} with {callback:?} \
+                 ({held_back} such lines held back)"
+            ),
+            None => log::warn!(
+                target: "windlass::reactor",
+                "a turn took {took:?}; callbacks are timed from now on ({held_back} such lines held back)"
+            ),
+        }
+    }
+
+    pub(crate) fn times_callbacks(&self) -> bool {
+        self.config.time_callbacks || self.watched_turns > 0
+    }
+
+    pub(crate) fn callback_took(&mut self, name: &'static str, began: Instant) {
+        let took = self.kernel.now().saturating_duration_since(began);
+        if self.stats.slowest_callback.is_none_or(|(_, slowest)| took > slowest) {
+            self.stats.slowest_callback = Some((name, took));
+        }
+    }
+
+    pub(crate) fn panicked(&mut self, name: &'static str, words: &str) {
+        self.stats.panics += 1;
+        if let Some(held_back) = self.panic_gate.pass(self.clock.nanos, self.config.log_interval) {
+            log::error!(
+                target: "windlass::reactor",
+                "{name} panicked: {words} ({held_back} such lines held back)"
+            );
+        }
+    }
+
+    /// Books a change of a connection's buffered bytes.
+    #[inline]
+    pub(crate) fn account(&mut self, before: usize, after: usize) {
+        self.buffered = self.buffered + after - before;
+        if self.buffered > self.config.memory_limit {
+            self.pressed = true;
+        }
+    }
+
+    /// Lets reading and accepting go on once enough memory is free again.
+    pub(crate) fn ease_pressure(&mut self) {
+        let (part, whole) = config::MEMORY_RELIEF;
+        if self.pressed && self.buffered <= self.config.memory_limit / whole * part {
+            self.pressed = false;
+        }
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop_at.is_some()
+    }
+
+    /// Begins a graceful stop, or brings the end of a running one forward.
+    pub(crate) fn stop(&mut self, grace: Duration) {
+        let at = self.clock.nanos.saturating_add(nanos(grace)).min(NEVER - 1);
+        self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// A copy of the counters, with the values that are derived filled in.
+    pub(crate) fn snapshot(&self, open: usize) -> Stats {
+        let mut stats = self.stats;
+        stats.open = open as u64;
+        stats.buffered = self.buffered as u64;
+        stats.elapsed = Duration::from_nanos(self.clock.nanos);
+        stats
+    }
+}
+
+/// The time of this turn, and its translation to nanoseconds since the loop was made.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    epoch: Instant,
+    pub(crate) now: Instant,
+    pub(crate) nanos: Nanos,
+    /// When the last turn ended.
+    measured: Nanos,
+}
+
+impl Clock {
+    fn start(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            now: epoch,
+            nanos: 0,
+            measured: 0,
+        }
+    }
+
+    fn set(&mut self, now: Instant) {
+        self.now = now;
+        self.nanos = self.at(now);
+    }
+
+    /// Nanoseconds since the epoch; an instant before it counts as the epoch itself.
+    pub(crate) fn at(&self, instant: Instant) -> Nanos {
+        nanos(instant.saturating_duration_since(self.epoch))
+    }
+
+    /// `None`, the absence of a deadline, is `NEVER`.
+    pub(crate) fn deadline(&self, at: Option<Instant>) -> Nanos {
+        at.map_or(NEVER, |at| self.at(at))
+    }
+}
+
+/// A duration in nanoseconds. Whatever does not fit (584 years) is `NEVER`.
+pub(crate) fn nanos(duration: Duration) -> Nanos {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+fn raise_or_read_limit(kernel: &mut dyn Kernel, config: &Config) -> u64 {
+    if config.raise_descriptor_limit {
+        match kernel.raise_descriptor_limit() {
+            Ok(limit) => return limit,
+            Err(errno) => {
+                let why = std::io::Error::from(errno);
+                log::warn!(target: "windlass::reactor", "the descriptor limit stays: {why}");
+            }
+        }
+    }
+    kernel.descriptor_limit()
+}
+
+fn connection_cap(config: &Config, descriptor_limit: u64) -> usize {
+    let spare = usize::from(config.overload == Overload::Shed);
+    let fits = usize::try_from(descriptor_limit)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(config.reserved_descriptors + spare)
+        .max(1);
+    let Some(asked) = config.max_connections else {
+        return fits;
+    };
+    if asked > fits {
+        log::warn!(
+            target: "windlass::reactor",
+            "max_connections {asked} does not fit the descriptor limit {descriptor_limit} less {} reserved: \
+             {fits} will fit, more will wait for descriptors",
+            config.reserved_descriptors
+        );
+    }
+    asked
+}

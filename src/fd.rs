@@ -1,0 +1,138 @@
+//! The poll.FD rules: what each errno of each call means for a reactor.
+//!
+//! One table per call, over the kernel seam and nothing else. Facts behind the rows: the
+//! manual pages accept(2), recv(2), send(2), close(2), and Go's `internal/poll/fd_unix.go`,
+//! whose triage is followed where it is right and mended where one client's error would
+//! end a server (twelve errnos of accept).
+//!
+//! EINTR is retried without a count: each round needs a signal of its own.
+
+use std::io::IoSlice;
+
+use libc as c;
+
+use crate::address::Addr;
+use crate::kernel::{Errno, Fd, Kernel};
+
+/// What one attempt to accept came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Accepted {
+    /// A connection, and who is at its other end.
+    Conn(Fd, Addr),
+    /// The queue is empty; the kernel will announce the next client.
+    Empty,
+    /// That client is gone; others may wait behind it. Counts against the budget.
+    Lost(Errno),
+    /// No descriptor or no memory: wait for either. Says nothing of the queue, which may
+    /// even be empty (Linux reserves the descriptor before it looks).
+    Exhausted(Errno),
+    /// This listener will never accept again.
+    Ended(Errno),
+}
+
+/// What one attempt to read came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Received {
+    /// That many bytes; fewer than asked for means that the socket is drained.
+    Bytes(usize),
+    /// The peer has finished sending.
+    Eof,
+    /// Nothing there; the kernel will announce the next byte.
+    WouldBlock,
+    /// The connection is broken.
+    Failed(Errno),
+}
+
+/// What one attempt to write came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    /// The kernel took that many bytes.
+    Bytes(usize),
+    /// Its buffer is full; the kernel will announce room.
+    WouldBlock,
+    /// The connection is broken.
+    Failed(Errno),
+}
+
+/// One accept, with signals retried.
+pub(crate) fn accept(kernel: &mut dyn Kernel, listener: Fd) -> Accepted {
+    loop {
+        match kernel.accept(listener) {
+            Ok((fd, peer)) => return Accepted::Conn(fd, peer),
+            Err(Errno(c::EINTR)) => {}
+            Err(errno) => return after_accept(errno),
+        }
+    }
+}
+
+/// The table of accept(2).
+fn after_accept(errno: Errno) -> Accepted {
+    match errno.0 {
+        c::EAGAIN => Accepted::Empty,
+        // Linux hands pending network errors of the *new* socket to accept; EPERM is a
+        // firewall's word on that one client.
+        c::ECONNABORTED | c::ECONNRESET | c::EPROTO | c::EPERM | c::ETIMEDOUT | c::EPIPE => {
+            Accepted::Lost(errno)
+        }
+        c::ENETDOWN | c::ENETUNREACH | c::EHOSTDOWN | c::EHOSTUNREACH => Accepted::Lost(errno),
+        c::ENOPROTOOPT | c::EOPNOTSUPP => Accepted::Lost(errno),
+        #[cfg(target_os = "linux")]
+        c::ENONET => Accepted::Lost(errno),
+        c::EMFILE | c::ENFILE | c::ENOBUFS | c::ENOMEM => Accepted::Exhausted(errno),
+        // EBADF, EINVAL (no longer listening), ENOTSOCK, and whatever no manual page lists:
+        // trying again would spin on something that cannot mend itself.
+        _ => Accepted::Ended(errno),
+    }
+}
+
+/// One read, with signals retried.
+pub(crate) fn read(kernel: &mut dyn Kernel, fd: Fd, buffer: &mut [u8]) -> Received {
+    debug_assert!(!buffer.is_empty(), "an empty buffer would read as the end of the stream");
+    loop {
+        match kernel.read(fd, buffer) {
+            Ok(0) => return Received::Eof,
+            Ok(n) => return Received::Bytes(n.min(buffer.len())),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Received::WouldBlock,
+            // ECONNRESET, ETIMEDOUT (keep-alive), EHOSTUNREACH, ENOMEM …: Go returns each
+            // to its reader; here each ends the connection with its errno as the reason.
+            Err(errno) => return Received::Failed(errno),
+        }
+    }
+}
+
+/// One write of one part, with signals retried.
+pub(crate) fn write(kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
+    send(bytes.len(), || kernel.write(fd, bytes))
+}
+
+/// One write of several parts, with signals retried.
+pub(crate) fn write_parts(kernel: &mut dyn Kernel, fd: Fd, parts: &[IoSlice<'_>]) -> Sent {
+    let total = parts.iter().map(|part| part.len()).sum();
+    send(total, || kernel.write_parts(fd, parts))
+}
+
+/// The table of send(2) for streams.
+#[inline]
+fn send(asked: usize, mut call: impl FnMut() -> Result<usize, Errno>) -> Sent {
+    debug_assert!(asked > 0, "an empty write proves nothing");
+    loop {
+        match call() {
+            // A stream that takes nothing and reports nothing cannot be waited for.
+            Ok(0) => return Sent::Failed(Errno(c::EPIPE)),
+            // Never more than was asked, whatever a filter in between counts.
+            Ok(n) => return Sent::Bytes(n.min(asked)),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Sent::WouldBlock,
+            Err(errno) => return Sent::Failed(errno),
+        }
+    }
+}
+
+/// Whether a broken connection was broken by its peer: the orderly words for it are reset.
+pub(crate) fn is_reset(errno: Errno) -> bool {
+    matches!(errno.0, c::ECONNRESET | c::EPIPE | c::ECONNABORTED | c::ENOTCONN)
+}
+
+// POSIX allows two numbers; the tables below rely on one.
+const _: () = assert!(c::EAGAIN == c::EWOULDBLOCK);

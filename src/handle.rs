@@ -1,0 +1,216 @@
+//! The only thing another thread may hold: post closures, ask for a stop.
+//!
+//! Posts wait in a bounded mailbox. The first one wakes the loop; those that follow before
+//! it looks cost no system call.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::context::{Conn, Context};
+use crate::handler::Handler;
+use crate::kernel::Wake;
+use crate::token::ConnId;
+
+type Task<H> = Box<dyn FnOnce(&mut H, &mut Context<'_>) + Send>;
+type ConnTask<H> = Box<
+    dyn FnOnce(&mut H, &mut Conn<'_>, &mut <H as Handler>::Session) -> io::Result<()> + Send,
+>;
+
+/// A way into a running loop from other threads. Cheap to clone, and harmless to keep:
+/// when the loop is gone it answers [`PostError::Stopped`].
+///
+/// ```no_run
+/// # struct App { greeted: u64 }
+/// # impl windlass::Handler for App { type Session = (); }
+/// # let mut reactor = windlass::Reactor::new(App { greeted: 0 }).unwrap();
+/// let handle = reactor.handle();
+/// std::thread::spawn(move || handle.post(|app, _cx| app.greeted += 1));
+/// ```
+pub struct Handle<H: Handler> {
+    mailbox: Arc<Mailbox<H>>,
+}
+
+impl<H: Handler> Handle<H> {
+    /// Has `task` run on the loop's thread, with the handler, in the order of posting. It
+    /// is dropped unrun if the loop stops first.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::Full`] when [`Config::mailbox_limit`](crate::Config::mailbox_limit)
+    /// tasks are waiting, [`PostError::Stopped`] when the loop has ended.
+    pub fn post(&self, task: impl FnOnce(&mut H, &mut Context<'_>) + Send + 'static) -> Result<(), PostError> {
+        self.mailbox.push(|| Post::Loop(Box::new(task)))
+    }
+
+    /// Has `task` run with one connection and its session, like a callback of that
+    /// connection: `Err` closes it. Dropped unrun if the connection is gone by then.
+    ///
+    /// # Errors
+    ///
+    /// As [`post`](Self::post).
+    pub fn post_to(
+        &self,
+        id: ConnId,
+        task: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), PostError> {
+        self.mailbox.push(|| Post::Conn(id, Box::new(task)))
+    }
+
+    /// Begins a graceful stop, as [`Context::shutdown`] does. Works with a full mailbox,
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// [`PostError::Stopped`] when the loop has ended already.
+    pub fn shutdown(&self, grace: Duration) -> Result<(), PostError> {
+        let mut inside = self.mailbox.lock();
+        if inside.stopped {
+            return Err(PostError::Stopped);
+        }
+        inside.grace = Some(inside.grace.map_or(grace, |earlier| earlier.min(grace)));
+        drop(inside);
+        self.mailbox.ring();
+        Ok(())
+    }
+}
+
+impl<H: Handler> Clone for Handle<H> {
+    fn clone(&self) -> Self {
+        Self { mailbox: Arc::clone(&self.mailbox) }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Handle<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+/// Why a post was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PostError {
+    /// The mailbox is at its limit: the loop is behind. Try again later, or drop work.
+    Full,
+    /// The loop has ended. Nothing posted will ever run.
+    Stopped,
+}
+
+impl fmt::Display for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "the mailbox is full",
+            Self::Stopped => "the loop has stopped",
+        })
+    }
+}
+
+impl std::error::Error for PostError {}
+
+impl From<PostError> for io::Error {
+    fn from(error: PostError) -> Self {
+        let kind = match error {
+            PostError::Full => io::ErrorKind::WouldBlock,
+            PostError::Stopped => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The loop's end of the mailbox. When it goes, every handle answers `Stopped`.
+pub(crate) struct Inbox<H: Handler>(Arc<Mailbox<H>>);
+
+impl<H: Handler> Inbox<H> {
+    pub(crate) fn new(limit: usize, wake: Arc<dyn Wake>) -> Self {
+        let inside = Inside { posts: VecDeque::new(), grace: None, stopped: false };
+        let rung = AtomicBool::new(false);
+        Self(Arc::new(Mailbox { inside: Mutex::new(inside), rung, limit, wake }))
+    }
+
+    pub(crate) fn handle(&self) -> Handle<H> {
+        Handle { mailbox: Arc::clone(&self.0) }
+    }
+
+    /// Whether the loop has anything to collect. No lock, no system call.
+    pub(crate) fn is_rung(&self) -> bool {
+        self.0.rung.load(Ordering::Acquire)
+    }
+
+    /// Moves at most `most` posts to `tasks`, and answers a stop that was asked for.
+    pub(crate) fn collect(&self, tasks: &mut VecDeque<Post<H>>, most: usize) -> Option<Duration> {
+        let mut inside = self.0.lock();
+        let n = inside.posts.len().min(most);
+        tasks.extend(inside.posts.drain(..n));
+        // Under the lock, so that no post can slip between the look and the answer.
+        self.0.rung.store(!inside.posts.is_empty(), Ordering::Release);
+        inside.grace.take()
+    }
+
+    /// From now on every post is refused. What waited is dropped outside the lock: it may
+    /// hold handles itself.
+    pub(crate) fn stop(&self) {
+        let mut inside = self.0.lock();
+        inside.stopped = true;
+        let unrun = std::mem::take(&mut inside.posts);
+        drop(inside);
+        drop(unrun);
+    }
+}
+
+impl<H: Handler> Drop for Inbox<H> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Something for the loop to run.
+pub(crate) enum Post<H: Handler> {
+    Loop(Task<H>),
+    Conn(ConnId, ConnTask<H>),
+}
+
+/// What handles and loop share.
+struct Mailbox<H: Handler> {
+    inside: Mutex<Inside<H>>,
+    /// There is something inside and the loop has been woken for it.
+    rung: AtomicBool,
+    limit: usize,
+    wake: Arc<dyn Wake>,
+}
+
+struct Inside<H: Handler> {
+    posts: VecDeque<Post<H>>,
+    grace: Option<Duration>,
+    stopped: bool,
+}
+
+impl<H: Handler> Mailbox<H> {
+    fn push(&self, post: impl FnOnce() -> Post<H>) -> Result<(), PostError> {
+        let mut inside = self.lock();
+        if inside.stopped {
+            return Err(PostError::Stopped);
+        }
+        if inside.posts.len() >= self.limit {
+            return Err(PostError::Full);
+        }
+        inside.posts.push_back(post());
+        drop(inside);
+        self.ring();
+        Ok(())
+    }
+
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.wake.wake();
+        }
+    }
+
+    /// No code of the application runs under this lock, so a poisoned one is still sound.
+    fn lock(&self) -> MutexGuard<'_, Inside<H>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,687 @@
+//! Accepting: backlog, batch, cap, pause, what to do without descriptors, queue depth.
+//!
+//! A listener is edge-triggered like everything else: whoever stops accepting before the
+//! queue is empty must say who will start again. The ways to stop, and who starts again:
+//!
+//! | stopped because | started again by |
+//! |---|---|
+//! | the queue is empty | the kernel's next report |
+//! | the batch is full | a re-armed registration, or the ready list where re-arming is unproven |
+//! | the cap is reached | the end of any connection |
+//! | descriptors or memory ran out | the end of any connection, or a timer of at most 40 ms |
+//! | buffered memory is above its limit | the relief of that pressure |
+//! | `pause` | `resume` |
+//!
+//! This room never calls the handler; what it has to say goes into the engine's reports.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::address::{Addr, AddressError, Endpoint, Network, listen_candidates};
+use crate::config::Overload;
+use crate::engine::{Engine, nanos};
+use crate::error::{Cause, Error, Op};
+use crate::fd::{self, Accepted};
+use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions};
+use crate::timer::Entry;
+use crate::token::{ListenerId, Owner, Token};
+
+/// What to listen on, and how. Made from an address, then adjusted:
+///
+/// ```no_run
+/// # fn main() -> Result<(), windlass::Error> {
+/// # struct App;
+/// # impl windlass::Handler for App { type Session = (); }
+/// # let mut reactor = windlass::Reactor::new(App)?;
+/// use windlass::Listen;
+/// reactor.listen("127.0.0.1:3000")?;
+/// reactor.listen(Listen::new("tcp://:3001")?.backlog(16).reuse_port(true))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listen {
+    target: Target,
+    backlog: Option<u32>,
+    reuse_port: bool,
+    max_connections: Option<usize>,
+    overload: Option<Overload>,
+    options: StreamOptions,
+}
+
+#[derive(Debug)]
+enum Target {
+    Endpoint(Endpoint),
+    Inherited(OwnedFd),
+}
+
+impl Listen {
+    /// Listens on an address: text such as `"127.0.0.1:3000"`, `":3000"` or
+    /// `"tcp6://[::1]:0"`, or a typed one. Port 0 lets the kernel choose.
+    ///
+    /// A host name is looked up when the listener is opened, which may block; it listens
+    /// on one of the name's addresses (the first IPv4 one if there is any, as Go does).
+    ///
+    /// # Errors
+    ///
+    /// The text does not parse; the error says why.
+    pub fn new<E>(endpoint: E) -> Result<Self, Error>
+    where
+        E: TryInto<Endpoint>,
+        E::Error: Into<AddressError>,
+    {
+        match endpoint.try_into() {
+            Ok(endpoint) => Ok(endpoint.into()),
+            Err(error) => Err(error.into().into_error(Op::Listen)),
+        }
+    }
+
+    /// Takes over a listening stream socket made elsewhere (inherited, or handed over).
+    /// It is made nonblocking and close-on-exec. Options and backlog stay as they are.
+    ///
+    /// Anything else than a listening stream socket is refused when the listener is
+    /// opened: ENOTSOCK or EINVAL.
+    pub fn adopt(fd: OwnedFd) -> Self {
+        Self::on(Target::Inherited(fd))
+    }
+
+    fn on(target: Target) -> Self {
+        Self {
+            target,
+            backlog: None,
+            reuse_port: false,
+            max_connections: None,
+            overload: None,
+            options: StreamOptions {
+                nodelay: Some(true),
+                keepalive: Some(Keepalive::default()),
+                receive_buffer: None,
+                send_buffer: None,
+            },
+        }
+    }
+
+    /// Clients that may wait in the kernel's accept queue. Default: as many as the system
+    /// allows (`net.core.somaxconn`, `kern.ipc.soacceptqueue`, `kern.ipc.somaxconn`). The
+    /// kernel silently lowers what is above that; [`Listener::queue`](crate::Listener::queue)
+    /// tells the effective value. Linux lets one more than the backlog wait.
+    pub fn backlog(mut self, clients: u32) -> Self {
+        self.backlog = Some(clients);
+        self
+    }
+
+    /// Lets several sockets listen on the same port (SO_REUSEPORT; on FreeBSD
+    /// SO_REUSEPORT_LB), one per loop: the kernel spreads the clients over them. A slow
+    /// loop strands the clients in its own queue.
+    pub fn reuse_port(mut self, on: bool) -> Self {
+        self.reuse_port = on;
+        self
+    }
+
+    /// Connections of this listener that may be open; more wait in the kernel's queue.
+    /// Default: only the loop's cap holds.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = Some(connections);
+        self
+    }
+
+    /// What becomes of this listener's clients while descriptors are out. Default:
+    /// [`Config::overload`](crate::Config::overload).
+    pub fn overload(mut self, policy: Overload) -> Self {
+        self.overload = Some(policy);
+        self
+    }
+
+    /// TCP_NODELAY for accepted connections. Default: on, as in Go.
+    pub fn nodelay(mut self, on: bool) -> Self {
+        self.options.nodelay = Some(on);
+        self
+    }
+
+    /// Keep-alive probing for accepted connections. Default: [`Keepalive::default`].
+    pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
+        self.options.keepalive = keepalive;
+        self
+    }
+
+    /// SO_RCVBUF of accepted connections, in bytes; the kernel rounds. Default: the system's.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.options.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// SO_SNDBUF of accepted connections, in bytes; the kernel rounds. Default: the system's.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.options.send_buffer = Some(bytes);
+        self
+    }
+}
+
+impl From<Endpoint> for Listen {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::on(Target::Endpoint(endpoint))
+    }
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Endpoint::from(addr).into()
+    }
+}
+
+impl TryFrom<&str> for Listen {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::try_from(text.as_str())
+    }
+}
+
+impl TryFrom<&String> for Listen {
+    type Error = Error;
+
+    fn try_from(text: &String) -> Result<Self, Error> {
+        Self::try_from(text.as_str())
+    }
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) token: Token,
+    fd: Fd,
+    pub(crate) owner: Owner,
+    pub(crate) network: Network,
+    pub(crate) addr: Addr,
+    pub(crate) backlog: u32,
+    policy: Policy,
+    /// Whether accepted sockets have the options by inheritance, once that is known.
+    inherits: Option<bool>,
+    /// Connections of this listener that are open.
+    pub(crate) open: usize,
+    state: State,
+    spare: Option<Fd>,
+    backoff: Duration,
+    entry: Option<Entry>,
+    batch: u32,
+    rearmed_in: u64,
+}
+
+/// What is true of a listener, and which lists it is on.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// Clients may be waiting.
+    ready: bool,
+    paused: bool,
+    /// Accept failed for want of descriptors or memory, and has not succeeded since.
+    exhausted: bool,
+    /// No new clients after those in the queue.
+    stopping: bool,
+    /// Never again.
+    dead: bool,
+    in_ready: bool,
+    starved: bool,
+    parked: bool,
+}
+
+/// What one step of accepting came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A client to admit.
+    Client(Fd, Addr),
+    /// Nothing more this turn; who starts again is arranged.
+    Done,
+}
+
+/// A socket that listens, before it has a slot.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    fd: Fd,
+    addr: Addr,
+    network: Network,
+    policy: Policy,
+    backlog: u32,
+    spare: Option<Fd>,
+}
+
+impl Opened {
+    /// What must be closed if this becomes no listener after all.
+    pub(crate) fn descriptors(&self) -> (Fd, Option<Fd>) {
+        (self.fd, self.spare)
+    }
+}
+
+/// What a listener was asked to do with its clients.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    max_connections: Option<usize>,
+    overload: Overload,
+    options: StreamOptions,
+}
+
+impl Listener {
+    /// Opens the socket. Nothing stays open if any step fails.
+    pub(crate) fn open(listen: Listen, engine: &mut Engine) -> Result<Opened, Error> {
+        let system = engine.kernel.backlog_limit();
+        let backlog = listen.backlog.unwrap_or(system);
+        let policy = Policy {
+            max_connections: listen.max_connections,
+            overload: listen.overload.unwrap_or(engine.config.overload),
+            options: listen.options,
+        };
+        let (fd, network) = match listen.target {
+            Target::Endpoint(endpoint) => {
+                let spec = Spec { backlog, reuse_port: listen.reuse_port, options: listen.options };
+                (bind(&endpoint, spec, engine)?, endpoint.network())
+            }
+            Target::Inherited(owned) => {
+                let adopted = engine.kernel.adopt_listener(owned);
+                (adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?, Network::Tcp)
+            }
+        };
+        let addr = match engine.kernel.local_addr(fd) {
+            Ok(addr) => addr,
+            Err(errno) => {
+                engine.kernel.close(fd);
+                let cause = Cause::Syscall { call: "getsockname", errno };
+                return Err(Error::new(Op::Listen, Some(network), None, cause));
+            }
+        };
+        let spare = match policy.overload {
+            Overload::Shed => engine.kernel.spare().ok(),
+            Overload::Wait => None,
+        };
+        Ok(Opened { fd, addr, network, policy, backlog: backlog.min(system), spare })
+    }
+
+    pub(crate) fn new(token: Token, opened: Opened, owner: Owner, engine: &Engine) -> Self {
+        let Opened { fd, addr, network, policy, backlog, spare } = opened;
+        Self {
+            token,
+            fd,
+            owner,
+            network,
+            addr,
+            backlog,
+            policy,
+            inherits: None,
+            open: 0,
+            state: State::default(),
+            spare,
+            backoff: engine.config.accept_backoff_min,
+            entry: None,
+            batch: 1,
+            rearmed_in: 0,
+        }
+    }
+
+    pub(crate) fn register(&self, engine: &mut Engine) -> Result<(), Error> {
+        engine
+            .kernel
+            .register(self.fd, self.token, Interest::Read)
+            .map_err(|errno| self.error(Op::Listen, Cause::Errno(errno)))
+    }
+
+    pub(crate) fn id(&self) -> ListenerId {
+        ListenerId::new(self.token)
+    }
+
+    /// What it holds open.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = Fd> + use<> {
+        [Some(self.fd), self.spare].into_iter().flatten()
+    }
+
+    /// Clients waiting in the kernel's queue, and its limit.
+    pub(crate) fn queue(&self, engine: &mut Engine) -> Result<(u32, u32), Errno> {
+        engine.kernel.queue(self.fd)
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.state.paused
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.dead
+    }
+
+    // What happens to a listener.
+
+    /// The kernel reported clients.
+    pub(crate) fn note(&mut self, engine: &Engine) {
+        self.state.ready = true;
+        // Re-arming reported at once: there are more clients than the batch takes.
+        let again = self.rearmed_in != 0 && engine.stats.turns == self.rearmed_in + 1;
+        self.batch = if again {
+            (self.batch * 2).min(engine.config.accept_budget)
+        } else {
+            1
+        };
+    }
+
+    /// Puts the listener on the ready list, if it has anything to do.
+    pub(crate) fn make_ready(&mut self, engine: &mut Engine) {
+        if !self.state.in_ready && !self.state.dead {
+            self.state.in_ready = true;
+            engine.ready.push(self.token);
+        }
+    }
+
+    /// Whether a report leads to accepting in this turn; on the ready list it is for the next.
+    pub(crate) fn leads_to_accepting(&self) -> bool {
+        self.may_accept() && !self.state.in_ready
+    }
+
+    /// It has left the ready list.
+    pub(crate) fn left_ready(&mut self) {
+        self.state.in_ready = false;
+    }
+
+    /// A descriptor was freed, or a cap has room again.
+    pub(crate) fn fed(&mut self, engine: &mut Engine) {
+        self.state.starved = false;
+        self.make_ready(engine);
+    }
+
+    /// Buffered memory has fallen.
+    pub(crate) fn relieved(&mut self, engine: &mut Engine) {
+        self.state.parked = false;
+        self.make_ready(engine);
+    }
+
+    /// The back-off timer fired.
+    pub(crate) fn retry(&mut self, engine: &mut Engine) {
+        self.entry = None;
+        self.make_ready(engine);
+    }
+
+    pub(crate) fn pause(&mut self) {
+        self.state.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, engine: &mut Engine) {
+        if std::mem::take(&mut self.state.paused) && self.state.ready {
+            self.make_ready(engine);
+        }
+    }
+
+    /// Empties the queue, then closes.
+    pub(crate) fn stop(&mut self, engine: &mut Engine) {
+        self.state.stopping = true;
+        self.state.paused = false;
+        self.state.ready = true;
+        self.make_ready(engine);
+    }
+
+    // Accepting.
+
+    /// Whether a turn may begin to accept here at all.
+    fn may_accept(&self) -> bool {
+        self.state.ready && !self.state.paused && !self.state.dead
+    }
+
+    /// The next client, or the end of this turn's accepting. `taken` counts what this turn
+    /// has tried here, `open` the loop's connections.
+    pub(crate) fn step(&mut self, taken: &mut u32, open: usize, engine: &mut Engine) -> Step {
+        while self.may_accept() {
+            if engine.pressed {
+                return self.park(engine);
+            }
+            if open >= engine.max_connections || self.is_full() {
+                return self.starve(engine);
+            }
+            if *taken >= self.turn_batch(engine) {
+                return self.rearm(engine);
+            }
+            *taken += 1;
+            match fd::accept(engine.kernel.as_mut(), self.fd) {
+                Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
+                Accepted::Empty => return self.emptied(),
+                Accepted::Lost(errno) => self.lost(errno, engine),
+                Accepted::Exhausted(errno) => return self.exhausted(errno, engine),
+                Accepted::Ended(errno) => return self.ended(errno, engine),
+            }
+        }
+        Step::Done
+    }
+
+    fn is_full(&self) -> bool {
+        self.policy.max_connections.is_some_and(|most| self.open >= most)
+    }
+
+    fn lost(&self, errno: Errno, engine: &mut Engine) {
+        engine.stats.lost += 1;
+        log::debug!(target: "windlass::listener", "{}: a client was lost: {errno:?}", self.addr);
+    }
+
+    /// A stopping listener empties its queue with full batches.
+    fn turn_batch(&self, engine: &Engine) -> u32 {
+        if self.state.stopping { engine.config.accept_budget } else { self.batch }
+    }
+
+    fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
+        self.state.exhausted = false;
+        self.backoff = engine.config.accept_backoff_min;
+        self.cancel_retry(engine);
+        self.see_to_options(fd, engine);
+        Step::Client(fd, peer)
+    }
+
+    /// Options are set once on the listener where accepted sockets inherit them. Whether
+    /// they do is looked up once, on the first client.
+    fn see_to_options(&mut self, fd: Fd, engine: &mut Engine) {
+        let options = &self.policy.options;
+        let inherits = *self
+            .inherits
+            .get_or_insert_with(|| engine.kernel.has_options(fd, options));
+        if !inherits {
+            if let Err(errno) = engine.kernel.set_options(fd, options) {
+                log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", self.addr);
+            }
+        }
+    }
+
+    fn emptied(&mut self) -> Step {
+        self.state.ready = false;
+        self.state.exhausted = false;
+        self.batch = 1;
+        if self.state.stopping {
+            self.state.dead = true;
+        }
+        Step::Done
+    }
+
+    /// The batch is full. Asking the kernel to report again costs an eighth of the accept
+    /// that would find the queue empty.
+    fn rearm(&mut self, engine: &mut Engine) -> Step {
+        if !self.state.stopping && engine.kernel.rearm(self.fd, self.token) == Ok(true) {
+            self.state.ready = false;
+            self.rearmed_in = engine.stats.turns;
+        } else {
+            self.batch = engine.config.accept_budget;
+            self.make_ready(engine);
+        }
+        Step::Done
+    }
+
+    fn starve(&mut self, engine: &mut Engine) -> Step {
+        if !self.state.starved {
+            self.state.starved = true;
+            engine.starved.push(self.token);
+        }
+        Step::Done
+    }
+
+    fn park(&mut self, engine: &mut Engine) -> Step {
+        if !self.state.parked {
+            self.state.parked = true;
+            engine.parked.push(self.token);
+        }
+        Step::Done
+    }
+
+    // Without descriptors.
+
+    fn exhausted(&mut self, errno: Errno, engine: &mut Engine) -> Step {
+        let first = !std::mem::replace(&mut self.state.exhausted, true);
+        if first {
+            engine.stats.backoffs += 1;
+            engine.reports.push((self.id(), self.accept_error(errno)));
+        }
+        let descriptors = matches!(errno.0, libc::EMFILE | libc::ENFILE);
+        if descriptors && self.policy.overload == Overload::Shed && self.shed(engine) {
+            self.log_exhausted(errno, "closing clients at once", engine);
+            return Step::Done;
+        }
+        self.log_exhausted(errno, "clients wait in the queue", engine);
+        self.retry_later(engine);
+        self.starve(engine)
+    }
+
+    fn retry_later(&mut self, engine: &mut Engine) {
+        if self.entry.is_none() {
+            let at = engine.clock.nanos.saturating_add(nanos(self.backoff));
+            self.entry = Some(engine.wheel.insert(at, self.token));
+            self.backoff = (self.backoff * 2).min(engine.config.accept_backoff_max);
+        }
+    }
+
+    fn cancel_retry(&mut self, engine: &mut Engine) {
+        if let Some(entry) = self.entry.take() {
+            engine.wheel.cancel(entry);
+        }
+    }
+
+    /// Closes the spare descriptor, accepts and closes clients with its number, and opens
+    /// it again. Nobody logs and nobody calls out while it is closed. `false`: it did not
+    /// work, so wait instead.
+    fn shed(&mut self, engine: &mut Engine) -> bool {
+        let Some(spare) = self.spare.take().or_else(|| engine.kernel.spare().ok()) else {
+            return false;
+        };
+        engine.kernel.close(spare);
+        let emptied = self.shed_batch(engine);
+        self.spare = engine.kernel.spare().ok();
+        match emptied {
+            Some(true) => {
+                self.emptied();
+                // The loop is still out of descriptors: the next client is no new episode.
+                self.state.exhausted = true;
+            }
+            Some(false) => self.make_ready(engine),
+            None => return false,
+        }
+        self.spare.is_some()
+    }
+
+    /// Whether the queue was seen empty; `None` if not even one descriptor could be had.
+    fn shed_batch(&mut self, engine: &mut Engine) -> Option<bool> {
+        for _ in 0..engine.config.accept_budget {
+            match fd::accept(engine.kernel.as_mut(), self.fd) {
+                Accepted::Conn(fd, _) => {
+                    engine.kernel.close(fd);
+                    engine.stats.shed += 1;
+                }
+                Accepted::Empty => return Some(true),
+                Accepted::Lost(_) => engine.stats.lost += 1,
+                Accepted::Exhausted(_) | Accepted::Ended(_) => return None,
+            }
+        }
+        Some(false)
+    }
+
+    fn log_exhausted(&self, errno: Errno, consequence: &str, engine: &mut Engine) {
+        let now = engine.clock.nanos;
+        if let Some(held_back) = engine.accept_gate.pass(now, engine.config.log_interval) {
+            log::warn!(
+                target: "windlass::listener",
+                "{}; {consequence} ({held_back} such lines held back)",
+                self.accept_error(errno)
+            );
+        }
+    }
+
+    fn ended(&mut self, errno: Errno, engine: &mut Engine) -> Step {
+        let error = self.accept_error(errno);
+        log::error!(target: "windlass::listener", "{error}; this listener is gone");
+        engine.reports.push((self.id(), error));
+        self.state.dead = true;
+        Step::Done
+    }
+
+    fn accept_error(&self, errno: Errno) -> Error {
+        self.error(Op::Accept, Cause::Syscall { call: "accept4", errno })
+    }
+
+    fn error(&self, op: Op, cause: Cause) -> Error {
+        Error::new(op, Some(self.network), Some(self.addr.into()), cause)
+    }
+
+    /// Gives everything back.
+    pub(crate) fn retire(mut self, engine: &mut Engine) {
+        self.cancel_retry(engine);
+        if let Some(spare) = self.spare {
+            engine.kernel.close(spare);
+        }
+        // The descriptor may have duplicates in other processes; a duplicate would keep
+        // the registration alive after our close.
+        engine.kernel.deregister(self.fd);
+        engine.kernel.close(self.fd);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Spec {
+    backlog: u32,
+    reuse_port: bool,
+    options: StreamOptions,
+}
+
+/// Tries the endpoint's candidates in order; the error is that of the first.
+fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Error> {
+    let network = endpoint.network();
+    let looked_up = match endpoint.name() {
+        Some(name) => engine.kernel.lookup(name).map_err(|error| {
+            let cause = Cause::Lookup { name: name.to_owned(), why: error.to_string() };
+            Error::new(Op::Listen, Some(network), None, cause)
+        })?,
+        None => Vec::new(),
+    };
+    let candidates = listen_candidates(endpoint, &looked_up)
+        .map_err(|cause| Error::new(Op::Listen, Some(network), None, cause))?;
+    let mut first = None;
+    for (addr, only_v6) in candidates {
+        let spec = ListenSpec {
+            addr,
+            only_v6,
+            backlog: i32::try_from(spec.backlog).unwrap_or(i32::MAX),
+            reuse_port: spec.reuse_port,
+            stream: spec.options,
+        };
+        match engine.kernel.listen(&spec) {
+            Ok(fd) => return Ok(fd),
+            Err(fault) => {
+                let no_such_family = has_no_ipv6(fault);
+                first.get_or_insert_with(|| Error::new(Op::Listen, Some(network), Some(endpoint.address_text().into()), fault));
+                if !no_such_family {
+                    break;
+                }
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::new(Op::Listen, Some(network), None, Cause::MissingAddress)))
+}
+
+/// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is
+/// worth a try. A port in use is not such a failure.
+fn has_no_ipv6(fault: Fault) -> bool {
+    matches!(fault.errno.0, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+}

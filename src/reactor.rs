@@ -1,0 +1,796 @@
+//! The turn: its order, its carry-over, its exits. The only caller of [`Handler`].
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::address::Addr;
+use crate::config::{Config, PanicPolicy};
+use crate::connection::{Budget, Connection, Filled, Flags};
+use crate::context::{Conn, Context, Listener};
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::error::{Cause, CloseReason, Error, Op};
+use crate::handle::{Handle, Inbox, Post};
+use crate::handler::{Deadline, Handler};
+use crate::input::Input;
+use crate::kernel::os::OsKernel;
+use crate::kernel::{Event, Fd, Interest, Kernel};
+use crate::listener::{Listen, Step};
+use crate::stats::Stats;
+use crate::token::{Kind, ListenerId, Owner, TimerId, Token};
+
+/// A single-threaded event loop that owns a handler, its sessions and its sockets.
+///
+/// Make one, open listeners, [`run`](Self::run). One loop is one thread; more processor
+/// cores are more loops. The order of a turn is published in `docs/event-model.md` and is
+/// the order of the statements in [`turn`](Self::turn).
+///
+/// Dropping a reactor closes every descriptor it holds; no callback runs then. To end in
+/// good order, use [`Context::shutdown`] or [`Handle::shutdown`].
+pub struct Reactor<H: Handler> {
+    handler: H,
+    // By the index of the connection.
+    sessions: Vec<Option<H::Session>>,
+    core: Core,
+    // What every connection is read into.
+    buffer: Box<[u8]>,
+    inbox: Inbox<H>,
+    phase: Phase,
+    // Lists that are swapped or refilled each turn; kept here for their capacity.
+    events: Vec<Event>,
+    serving: Vec<Token>,
+    accepting: Vec<Token>,
+    tasks: VecDeque<Post<H>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// `on_start` has not run.
+    Fresh,
+    Running,
+    /// A graceful stop has begun, and everybody has been told.
+    Stopping,
+    /// `on_stop` has run, or `on_start` failed.
+    Stopped,
+}
+
+/// Whether there will be another turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a stopped loop does nothing more"]
+pub enum Turn {
+    /// Call [`Reactor::turn`] again.
+    Running,
+    /// The graceful stop is over.
+    Stopped,
+}
+
+/// What a loop did, as [`Reactor::run`] answers when it is over.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The counters at the end.
+    pub stats: Stats,
+    /// Connections that were still open when the grace of the stop ended.
+    pub aborted: u64,
+}
+
+impl<H: Handler> Reactor<H> {
+    /// A loop with the limits of [`Config::default`].
+    ///
+    /// # Errors
+    ///
+    /// The system has no descriptors for the loop itself.
+    pub fn new(handler: H) -> Result<Self, Error> {
+        Self::with_config(handler, Config::default())
+    }
+
+    /// A loop with limits of your own.
+    ///
+    /// # Errors
+    ///
+    /// The limits contradict each other ([`Config::check`]), or the system has no
+    /// descriptors for the loop itself.
+    pub fn with_config(handler: H, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let kernel = OsKernel::new(config.events, config.max_events).map_err(|error| {
+            let why = Cause::Invalid(format!("no event loop: {error}"));
+            Error::new(Op::Run, None, None, why)
+        })?;
+        Ok(Self::on_kernel(handler, config, Box::new(kernel)))
+    }
+
+    /// The same loop on a kernel of choice; the configuration has been checked.
+    pub(crate) fn on_kernel(handler: H, config: Config, kernel: Box<dyn Kernel>) -> Self {
+        let inbox = Inbox::new(config.mailbox_limit, kernel.waker());
+        Self {
+            handler,
+            sessions: Vec::new(),
+            buffer: vec![0; config.read_buffer].into_boxed_slice(),
+            core: Core::new(Engine::new(kernel, config)),
+            inbox,
+            phase: Phase::Fresh,
+            events: Vec::new(),
+            serving: Vec::new(),
+            accepting: Vec::new(),
+            tasks: VecDeque::new(),
+        }
+    }
+
+    /// Opens a listener: on a text (`"127.0.0.1:3000"`, `"tcp://:80"`), a typed address, or
+    /// a [`Listen`] with options.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the call and the address, as in
+    /// `listen tcp 127.0.0.1:3000: bind: address already in use`.
+    pub fn listen<L>(&mut self, listen: L) -> Result<ListenerId, Error>
+    where
+        L: TryInto<Listen>,
+        L::Error: Into<Error>,
+    {
+        let listen = listen.try_into().map_err(Into::into)?;
+        self.core.listen(listen, Owner::default())
+    }
+
+    /// A listener, by its id.
+    pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
+        self.core.listeners.get(id.token()).filter(|listener| !listener.is_dead())?;
+        Some(Listener::new(&mut self.core, id.token()))
+    }
+
+    /// A way in for other threads.
+    pub fn handle(&self) -> Handle<H> {
+        self.inbox.handle()
+    }
+
+    /// The application's state.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// The application's state.
+    pub fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// The application's state, at the end. What is still open is closed without callbacks.
+    pub fn into_handler(self) -> H {
+        self.handler
+    }
+
+    /// The loop's counters at this moment.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Turns until a graceful stop is over.
+    ///
+    /// # Errors
+    ///
+    /// What `on_start` answered, or a poll that failed for another reason than a signal
+    /// (a descriptor closed behind the loop's back). Errors of connections and listeners
+    /// never come out here. A loop that has stopped does not run again.
+    pub fn run(&mut self) -> io::Result<Summary> {
+        if self.phase == Phase::Stopped {
+            return Err(io::Error::other("this loop has stopped"));
+        }
+        let aborted = self.core.engine.aborted;
+        while self.turn(None)? == Turn::Running {}
+        Ok(Summary {
+            stats: self.stats(),
+            aborted: self.core.engine.aborted - aborted,
+        })
+    }
+
+    /// One pass of the loop, for embedding in a loop of your own: waits at most `timeout`
+    /// (`None`: until something happens).
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        match self.phase {
+            Phase::Fresh => self.start()?,
+            Phase::Running | Phase::Stopping => {}
+            Phase::Stopped => return Ok(Turn::Stopped),
+        }
+        let wait = self.core.engine.wait(timeout, self.inbox.is_rung()); // 1. choose the wait
+        self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
+        self.serve_ready(); //                                              4. what the last turn left,
+        self.serve_events(); //                                                then what came,
+        self.serve_listeners(); //                                             newcomers last
+        self.run_posts(); //                                                5. posted closures
+        self.fire_timers(); //                                              6. deadlines and timers
+        self.flush_touched(); //                                            7. what was written elsewhere
+        self.deliver_closes(); //                                           8. closes; slots and descriptors
+        let turn = self.see_to_stop();
+        self.core.engine.end_turn();
+        Ok(turn)
+    }
+
+    // Beginning and end.
+
+    fn start(&mut self) -> io::Result<()> {
+        let handle = self.inbox.handle();
+        let Self { handler, core, .. } = self;
+        let started = guarded(core, "on_start", |core| {
+            handler.on_start(&mut Context::new(core, Owner::default()), &handle)
+        });
+        match started.unwrap_or_else(|| Err(io::Error::other("on_start panicked"))) {
+            Ok(()) => {
+                self.phase = Phase::Running;
+                Ok(())
+            }
+            Err(error) => {
+                self.phase = Phase::Stopped;
+                self.inbox.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// The graceful stop: tell everybody once, wait for them, cut off who is late.
+    fn see_to_stop(&mut self) -> Turn {
+        let Some(at) = self.core.engine.stop_at else {
+            return Turn::Running;
+        };
+        if self.phase == Phase::Running {
+            self.phase = Phase::Stopping;
+            self.tell_everybody_to_stop();
+        }
+        if self.core.engine.clock.nanos >= at {
+            self.cut_off_everybody();
+        }
+        if !self.core.conns.is_empty() || !self.core.listeners.is_empty() {
+            return Turn::Running;
+        }
+        self.phase = Phase::Stopped;
+        let Self { handler, core, .. } = self;
+        guarded(core, "on_stop", |core| {
+            handler.on_stop(&mut Context::new(core, Owner::default()));
+        });
+        self.inbox.stop();
+        Turn::Stopped
+    }
+
+    fn tell_everybody_to_stop(&mut self) {
+        let Core { conns, listeners, engine, .. } = &mut self.core;
+        for index in 0..listeners.end() {
+            if let Some(listener) = listeners.at_mut(index) {
+                listener.stop(engine);
+            }
+        }
+        for index in 0..conns.end() {
+            if let Some(conn) = conns.at_mut(index) {
+                conn.set(Flags::SHUTDOWN);
+                conn.make_ready(engine);
+            }
+        }
+    }
+
+    fn cut_off_everybody(&mut self) {
+        for index in 0..self.core.listeners.end() {
+            if let Some(token) = self.core.listeners.token_at(index) {
+                self.core.drop_listener(ListenerId::new(token));
+            }
+        }
+        let Core { conns, engine, .. } = &mut self.core;
+        for index in 0..conns.end() {
+            if let Some(conn) = conns.at_mut(index) {
+                engine.aborted += 1;
+                conn.abort(CloseReason::Shutdown, engine);
+            }
+        }
+        self.deliver_closes();
+    }
+
+    // Step 4.
+
+    fn serve_ready(&mut self) {
+        std::mem::swap(&mut self.serving, &mut self.core.engine.ready);
+        for at in 0..self.serving.len() {
+            let token = self.serving[at];
+            match token.kind() {
+                Some(Kind::Conn) => self.serve(token),
+                Some(Kind::Listener) => {
+                    if let Some(listener) = self.core.listeners.get_mut(token) {
+                        listener.left_ready();
+                        self.accepting.push(token);
+                    }
+                }
+                Some(Kind::Timer) | None => {}
+            }
+        }
+        self.serving.clear();
+    }
+
+    fn serve_events(&mut self) {
+        for at in 0..self.events.len() {
+            let event = self.events[at];
+            let Core { conns, listeners, engine, .. } = &mut self.core;
+            if let Some(conn) = conns.get_mut(event.token) {
+                conn.note(event, engine);
+                // Whoever is on the ready list has had its share of this turn.
+                if !conn.has(Flags::IN_READY) {
+                    self.serve(event.token);
+                }
+            } else if let Some(listener) = listeners.get_mut(event.token) {
+                listener.note(engine);
+                if listener.leads_to_accepting() {
+                    self.accepting.push(event.token);
+                }
+            } else if event.token != Token::WAKE {
+                engine.stats.stale_events += 1;
+            }
+        }
+    }
+
+    /// Everything that one connection is due, within its budget.
+    fn serve(&mut self, token: Token) {
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(token) else { return };
+        conn.take(Flags::IN_READY);
+        if conn.is_dead() {
+            return;
+        }
+        if conn.has(Flags::NOTES) {
+            self.serve_notes(token);
+        } else if conn.queued() > 0 && conn.has(Flags::WRITABLE) {
+            conn.settle(engine);
+            // The flush may have reached the low mark; that is news for the next turn.
+        }
+        self.read(token);
+    }
+
+    /// Callbacks that are due for another reason than bytes.
+    fn serve_notes(&mut self, token: Token) {
+        if self.take_note(token, Flags::DUE) {
+            self.fire_deadlines(token);
+        }
+        let Core { conns, engine, .. } = &mut self.core;
+        if let Some(conn) = conns.get_mut(token) {
+            conn.settle(engine);
+        }
+        if self.take_note(token, Flags::DRAINED) {
+            self.callback(token, "on_write", |handler, conn, session, _| handler.on_write(conn, session));
+            self.settle(token);
+        }
+        if self.take_note(token, Flags::WAKE) {
+            self.callback(token, "on_wake", |handler, conn, session, _| handler.on_wake(conn, session));
+            self.settle(token);
+        }
+        if self.take_note(token, Flags::SHUTDOWN) {
+            self.callback(token, "on_shutdown", |handler, conn, session, _| handler.on_shutdown(conn, session));
+            self.settle(token);
+        }
+    }
+
+    /// Takes a note off a connection; a closing one gets no more callbacks for its notes,
+    /// but its linger time may be due.
+    fn take_note(&mut self, token: Token, note: Flags) -> bool {
+        let Some(conn) = self.core.conns.get_mut(token) else {
+            return false;
+        };
+        conn.take(note) && (conn.is_open() || note == Flags::DUE)
+    }
+
+    // Reading.
+
+    /// Reads and offers until the socket is drained, the budget is spent, or reading
+    /// pauses. Whoever stops with work left is on a list, or waits for a callback that
+    /// resumes it.
+    fn read(&mut self, token: Token) {
+        let mut budget = Budget::of_a_turn(&self.core.engine);
+        while let Some(filled) = self.fill(token, &mut budget) {
+            match filled {
+                Filled::Shared(len) => self.offer_shared(token, len),
+                Filled::Own => self.offer_own(token, false),
+                Filled::Nothing => {
+                    self.tell_eof(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is to be offered next; `None` if this connection's turn is over.
+    fn fill(&mut self, token: Token, budget: &mut Budget) -> Option<Filled> {
+        let Core { conns, engine, .. } = &mut self.core;
+        let conn = conns.get_mut(token)?;
+        if !conn.is_open() {
+            conn.drain(engine, &mut self.buffer);
+            return None;
+        }
+        if !conn.wants_reading() {
+            return None;
+        }
+        if !conn.may_read(engine) {
+            if engine.pressed {
+                conn.park(engine);
+            }
+            return None;
+        }
+        let mut filled = Filled::Nothing;
+        if conn.has(Flags::READABLE) {
+            if budget.is_spent() {
+                conn.make_ready(engine);
+                return None;
+            }
+            filled = conn.fill(engine, &mut self.buffer, budget);
+        }
+        let offer = conn.take(Flags::OFFER);
+        if filled == Filled::Nothing && offer && conn.unread() > 0 && conn.is_open() {
+            filled = Filled::Own;
+        }
+        Some(filled)
+    }
+
+    fn offer_shared(&mut self, token: Token, len: usize) {
+        let mut consumed = 0;
+        self.callback(token, "on_read", |handler, conn, session, buffer| {
+            let mut input = Input::new(&buffer[..len]);
+            let outcome = handler.on_read(conn, session, &mut input);
+            consumed = input.consumed();
+            outcome
+        });
+        let Core { conns, engine, .. } = &mut self.core;
+        if let Some(conn) = conns.get_mut(token) {
+            conn.keep(&self.buffer[consumed..len], engine);
+            conn.settle(engine);
+        }
+    }
+
+    fn offer_own(&mut self, token: Token, at_eof: bool) {
+        let Some(conn) = self.core.conns.get_mut(token) else { return };
+        let leftover = conn.lend_leftover();
+        let bytes = leftover.as_ref().map_or(&[][..], |left| left.bytes());
+        let mut consumed = 0;
+        let name = if at_eof { "on_eof" } else { "on_read" };
+        self.callback(token, name, |handler, conn, session, _| {
+            let mut input = Input::new(bytes);
+            let outcome = if at_eof {
+                handler.on_eof(conn, session, &mut input)
+            } else {
+                handler.on_read(conn, session, &mut input)
+            };
+            consumed = input.consumed();
+            outcome
+        });
+        let Core { conns, engine, .. } = &mut self.core;
+        if let Some(conn) = conns.get_mut(token) {
+            if let Some(leftover) = leftover {
+                conn.return_leftover(leftover, consumed, engine);
+            }
+            conn.settle(engine);
+        }
+    }
+
+    /// Once, after every byte was offered, and only while reading is not paused.
+    fn tell_eof(&mut self, token: Token) {
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(token) else { return };
+        if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_read(engine) {
+            conn.set(Flags::EOF_TOLD);
+            self.offer_own(token, true);
+        }
+    }
+
+    // Accepting.
+
+    fn serve_listeners(&mut self) {
+        while let Some(token) = self.accepting.pop() {
+            self.accept(token);
+        }
+        self.report();
+    }
+
+    fn accept(&mut self, token: Token) {
+        let mut taken = 0;
+        loop {
+            let Core { conns, listeners, engine, .. } = &mut self.core;
+            let Some(listener) = listeners.get_mut(token) else { return };
+            match listener.step(&mut taken, conns.len(), engine) {
+                Step::Client(fd, peer) => self.admit(token, fd, peer),
+                Step::Done => break,
+            }
+        }
+        if self.core.listeners.get(token).is_some_and(|listener| listener.is_dead()) {
+            self.core.drop_listener(ListenerId::new(token));
+        }
+    }
+
+    /// Asks the handler whether it wants this client; registers it if so.
+    fn admit(&mut self, listener: Token, fd: Fd, peer: Addr) {
+        let Self { handler, sessions, core, .. } = self;
+        let owner = core.listeners.get(listener).map_or_else(Owner::default, |listener| listener.owner);
+        let id = ListenerId::new(listener);
+        let Core { conns, engine, .. } = &mut *core;
+        let made = conns.insert(|token| Connection::new(token, fd, peer, Some(id), owner, engine));
+        let Some(token) = made else {
+            engine.stats.refused += 1;
+            return engine.kernel.close(fd);
+        };
+        if sessions.len() <= token.index() {
+            sessions.resize_with(token.index() + 1, || None);
+        }
+        engine.current = Some(token);
+        let answer = guarded(core, "on_accept", |core| {
+            handler.on_accept(&mut Conn::new(core, owner, token), id)
+        });
+        core.engine.current = None;
+        match answer {
+            Some(Ok(session)) => {
+                sessions[token.index()] = Some(session);
+                self.register(token, id);
+            }
+            Some(Err(_)) | None => self.refuse(token),
+        }
+    }
+
+    fn register(&mut self, token: Token, listener: ListenerId) {
+        let Core { conns, listeners, engine, .. } = &mut self.core;
+        if let Some(listener) = listeners.get_mut(listener.token()) {
+            listener.open += 1;
+        }
+        engine.stats.accepted += 1;
+        let Some(conn) = conns.get_mut(token) else { return };
+        conn.set(Flags::ADMITTED);
+        if conn.is_dead() {
+            return;
+        }
+        if let Err(errno) = engine.kernel.register(conn.fd(), token, Interest::ReadWrite) {
+            let error = Error::new(Op::Accept, None, Some(conn.peer.into()), Cause::Errno(errno));
+            conn.die(CloseReason::Io(error), engine);
+            return;
+        }
+        conn.set(Flags::REGISTERED);
+        if engine.stopping() {
+            conn.set(Flags::SHUTDOWN);
+            conn.make_ready(engine);
+        }
+        conn.arm(engine);
+        conn.settle(engine);
+    }
+
+    /// No session, so no `on_close`.
+    fn refuse(&mut self, token: Token) {
+        self.core.engine.stats.refused += 1;
+        if let Some(conn) = self.core.remove_conn(token) {
+            conn.retire(&mut self.core.engine);
+        }
+    }
+
+    /// What listeners had to say while callbacks could not be run.
+    fn report(&mut self) {
+        let mut reports = std::mem::take(&mut self.core.engine.reports);
+        for (id, error) in reports.drain(..) {
+            let Self { handler, core, .. } = self;
+            let owner = core.listeners.get(id.token()).map_or_else(Owner::default, |listener| listener.owner);
+            guarded(core, "on_accept_error", |core| {
+                handler.on_accept_error(&mut Context::new(core, owner), id, &error);
+            });
+        }
+        self.core.engine.reports = reports;
+    }
+
+    // Steps 5 to 8.
+
+    fn run_posts(&mut self) {
+        if !self.inbox.is_rung() {
+            return;
+        }
+        let grace = self.inbox.collect(&mut self.tasks, self.core.engine.config.post_budget);
+        if let Some(grace) = grace {
+            self.core.engine.stop(grace);
+        }
+        while let Some(post) = self.tasks.pop_front() {
+            self.core.engine.stats.posted += 1;
+            match post {
+                Post::Loop(task) => {
+                    let Self { handler, core, .. } = self;
+                    guarded(core, "post", |core| {
+                        task(handler, &mut Context::new(core, Owner::default()));
+                    });
+                }
+                Post::Conn(id, task) => {
+                    let token = id.token();
+                    if self.core.conns.get(token).is_none_or(|conn| !conn.is_open()) {
+                        self.core.engine.stats.posted_to_gone += 1;
+                        continue;
+                    }
+                    self.callback(token, "post_to", |handler, conn, session, _| task(handler, conn, session));
+                    self.settle(token);
+                }
+            }
+        }
+    }
+
+    /// Readiness that came in the same turn has been served, so a deadline that a callback
+    /// has moved is not due any more. What is set from here on waits for the next turn.
+    fn fire_timers(&mut self) {
+        let engine = &mut self.core.engine;
+        engine.wheel.advance(engine.clock.nanos);
+        while let Some((_, token)) = self.core.engine.wheel.pop_due() {
+            match token.kind() {
+                Some(Kind::Conn) => {
+                    if let Some(conn) = self.core.conns.get_mut(token) {
+                        conn.unfiled();
+                        self.fire_deadlines(token);
+                    }
+                }
+                Some(Kind::Timer) => self.fire_timer(TimerId::new(token)),
+                Some(Kind::Listener) => {
+                    let Core { listeners, engine, .. } = &mut self.core;
+                    if let Some(listener) = listeners.get_mut(token) {
+                        listener.retry(engine);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn fire_deadlines(&mut self, token: Token) {
+        loop {
+            let Core { conns, engine, .. } = &mut self.core;
+            let Some(conn) = conns.get_mut(token) else { return };
+            // A deadline set in the past by one of these callbacks waits for its turn.
+            if conn.is_dead() || conn.has(Flags::DUE) {
+                return;
+            }
+            match conn.take_due(engine) {
+                None => return conn.arm(engine),
+                Some(Deadline::Linger) => return conn.linger_ended(engine),
+                Some(which) => self.time_out(token, which),
+            }
+        }
+    }
+
+    fn time_out(&mut self, token: Token, which: Deadline) {
+        self.core.engine.stats.timers += 1;
+        let mut late = None;
+        self.callback(token, "on_timeout", |handler, conn, session, _| {
+            match handler.on_timeout(conn, session, which) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    late = Some(CloseReason::Timeout(which));
+                    Ok(())
+                }
+                Err(error) => {
+                    late = Some(CloseReason::Handler(error));
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            }
+        });
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(token) else { return };
+        match late {
+            // There is nobody to flush to.
+            Some(reason) if which == Deadline::WriteStall => conn.abort(reason, engine),
+            Some(reason) => conn.close(reason, engine),
+            None => {}
+        }
+        conn.settle(engine);
+    }
+
+    fn fire_timer(&mut self, id: TimerId) {
+        let Some(timer) = self.core.take_timer(id) else { return };
+        match timer.conn {
+            Some(conn) => {
+                if self.core.conns.get(conn.token()).is_some_and(Connection::is_open) {
+                    self.time_out(conn.token(), Deadline::Timer(id));
+                }
+            }
+            None => {
+                self.core.engine.stats.timers += 1;
+                let Self { handler, core, .. } = self;
+                guarded(core, "on_timer", |core| {
+                    handler.on_timer(&mut Context::new(core, timer.owner), id);
+                });
+            }
+        }
+    }
+
+    fn flush_touched(&mut self) {
+        let mut touched = std::mem::take(&mut self.core.engine.unflushed);
+        for token in touched.drain(..) {
+            self.settle(token);
+        }
+        self.core.engine.unflushed = touched;
+    }
+
+    /// Closes what is over. A slot is free from here on; whatever this turn fetched from
+    /// the kernel has been served, and a later tenant has another generation anyway.
+    fn deliver_closes(&mut self) {
+        let before = self.core.engine.stats.closed;
+        while let Some(token) = self.core.engine.closing.pop() {
+            let Some(conn) = self.core.remove_conn(token) else { continue };
+            let Self { handler, sessions, core, .. } = self;
+            core.engine.stats.closed += 1;
+            let owner = conn.owner;
+            let closed = conn.retire(&mut core.engine);
+            let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
+                continue;
+            };
+            guarded(core, "on_close", |core| {
+                handler.on_close(&mut Context::new(core, owner), session, &closed);
+            });
+        }
+        if self.core.engine.stats.closed != before {
+            self.core.feed();
+        }
+        self.core.unpark();
+    }
+
+    // Calling out.
+
+    /// Runs one callback of one connection. `Err` closes it, a panic aborts it.
+    fn callback(
+        &mut self,
+        token: Token,
+        name: &'static str,
+        call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session, &[u8]) -> io::Result<()>,
+    ) {
+        let Self { handler, sessions, core, buffer, .. } = self;
+        let Some(owner) = core.conns.get(token).map(|conn| conn.owner) else { return };
+        let Some(Some(session)) = sessions.get_mut(token.index()) else { return };
+        core.engine.current = Some(token);
+        let outcome = guarded(core, name, |core| {
+            call(handler, &mut Conn::new(core, owner, token), session, buffer)
+        });
+        core.engine.current = None;
+        let Core { conns, engine, .. } = core;
+        let Some(conn) = conns.get_mut(token) else { return };
+        match outcome {
+            Some(Ok(())) => {}
+            Some(Err(error)) => conn.close(CloseReason::Handler(error), engine),
+            None => conn.abort(CloseReason::Panic, engine),
+        }
+    }
+
+    fn settle(&mut self, token: Token) {
+        let Core { conns, engine, .. } = &mut self.core;
+        if let Some(conn) = conns.get_mut(token) {
+            conn.settle(engine);
+        }
+    }
+}
+
+impl<H: Handler> fmt::Debug for Reactor<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("phase", &self.phase)
+            .field("connections", &self.core.conns.len())
+            .field("listeners", &self.core.listeners.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a callback: counted, timed if somebody is looking, isolated if the policy says so.
+/// `None`: it panicked.
+fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
+    let engine = &mut core.engine;
+    engine.stats.callbacks += 1;
+    let began = engine.times_callbacks().then(|| engine.kernel.now());
+    let outcome = match engine.config.panic_policy {
+        PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
+        PanicPolicy::Propagate => Ok(call(core)),
+    };
+    if let Some(began) = began {
+        core.engine.callback_took(name, began);
+    }
+    outcome.map_err(|payload| core.engine.panicked(name, words_of(payload.as_ref()))).ok()
+}
+
+/// What a panic said, if it said it in the usual way.
+fn words_of(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

@@ -1,0 +1,126 @@
+//! What the loop says about itself: counters, and log lines that cannot flood.
+//!
+//! The counters cost two clock reads per turn, which the turn needs anyway; nothing here
+//! reads a clock.
+
+use std::time::Duration;
+
+use crate::timer::Nanos;
+
+/// Counters since the loop was made. All of them only grow, except `open` and `buffered`.
+///
+/// A snapshot: [`Context::stats`](crate::Context::stats) and
+/// [`Reactor::stats`](crate::Reactor::stats) copy it.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Passes of the loop.
+    pub turns: u64,
+    /// Readiness reports from the kernel.
+    pub events: u64,
+    /// Readiness reports for sources that were already gone.
+    pub stale_events: u64,
+    /// Callbacks run.
+    pub callbacks: u64,
+    /// Callbacks that panicked.
+    pub panics: u64,
+
+    /// Connections taken off an accept queue and admitted by `on_accept`.
+    pub accepted: u64,
+    /// Connections refused by `on_accept`.
+    pub refused: u64,
+    /// Connections closed unseen by [`Overload::Shed`](crate::Overload::Shed).
+    pub shed: u64,
+    /// Clients that were gone before they could be accepted (ECONNABORTED and its kin).
+    pub lost: u64,
+    /// Times a listener began to wait for a descriptor or for memory.
+    pub backoffs: u64,
+    /// Connections that ended, for whatever reason.
+    pub closed: u64,
+    /// Connections open now.
+    pub open: u64,
+
+    /// Bytes received and offered to handlers.
+    pub bytes_read: u64,
+    /// Bytes taken by the kernel.
+    pub bytes_written: u64,
+    /// Bytes thrown away while draining closing connections.
+    pub bytes_discarded: u64,
+    /// Receive calls made.
+    pub reads: u64,
+    /// Send calls made.
+    pub writes: u64,
+    /// Receive and send calls that found nothing to do (EAGAIN).
+    pub would_blocks: u64,
+    /// Unconsumed input and queued output now, in bytes, over all connections.
+    pub buffered: u64,
+
+    /// Deadlines and timers that fired.
+    pub timers: u64,
+    /// Posted closures run.
+    pub posted: u64,
+    /// Closures posted to a connection that was gone.
+    pub posted_to_gone: u64,
+
+    /// Time spent outside the poll.
+    pub busy: Duration,
+    /// Time since the loop's first turn.
+    pub elapsed: Duration,
+    /// The longest time between two polls: how late an event or a timer can have been
+    /// served because of what came before it (the loop's lag).
+    pub longest_turn: Duration,
+    /// The slowest callback that was timed (see
+    /// [`Config::slow_turn`](crate::Config::slow_turn)), and its name.
+    pub slowest_callback: Option<(&'static str, Duration)>,
+}
+
+impl Stats {
+    /// The share of its time that the loop was not waiting, 0 to 1.
+    pub fn busy_share(&self) -> f64 {
+        if self.elapsed.is_zero() {
+            return 0.0;
+        }
+        self.busy.as_secs_f64() / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Lets one log line through per interval and counts the others.
+#[derive(Debug, Default)]
+pub(crate) struct LogGate {
+    opens_at: Nanos,
+    held_back: u64,
+}
+
+impl LogGate {
+    /// `Some(lines held back since the last one)` if a line may be written now.
+    pub(crate) fn pass(&mut self, now: Nanos, interval: Duration) -> Option<u64> {
+        if now < self.opens_at {
+            self.held_back += 1;
+            return None;
+        }
+        self.opens_at = now.saturating_add(crate::engine::nanos(interval));
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_log_lines_becomes_one_and_a_count() {
+        let mut gate = LogGate::default();
+        let interval = Duration::from_secs(5);
+        assert_eq!(gate.pass(1, interval), Some(0));
+        for at in 2..102 {
+            assert_eq!(gate.pass(at, interval), None);
+        }
+        assert_eq!(gate.pass(5_000_000_001, interval), Some(100));
+        assert_eq!(gate.pass(5_000_000_002, interval), None);
+    }
+
+    #[test]
+    fn the_busy_share_of_a_loop_that_never_ran_is_zero() {
+        assert_eq!(Stats::default().busy_share(), 0.0);
+    }
+}

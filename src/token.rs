@@ -1,0 +1,168 @@
+//! Names for live things: a kind, an index and a generation.
+//!
+//! A slot of a slab is used again and again; the generation tells its tenants apart.
+//! The same 64 bits travel through the kernel with each registration and come back with
+//! each event, so an event for a closed source and an id kept by the application are
+//! recognised as stale by the same comparison.
+//!
+//! Pure: knows nothing of sockets, time or the loop.
+
+use std::fmt;
+
+/// What kind of source a token names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Conn = 1,
+    Listener = 2,
+    Timer = 3,
+}
+
+/// Bits of a token that hold the index: 268 million sources of one kind in one loop.
+const INDEX_BITS: u32 = 28;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+const KIND_SHIFT: u32 = 28;
+const GENERATION_SHIFT: u32 = 32;
+
+/// Highest index a slot may have; beyond it a slab refuses to grow.
+pub(crate) const MAX_INDEX: usize = INDEX_MASK as usize;
+
+/// A kind, an index and a generation in the 64 bits that a kernel event carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token(u64);
+
+impl Token {
+    /// The wake-up channel. No slot can have it: kind 0 does not exist.
+    pub(crate) const WAKE: Self = Self(0);
+
+    pub(crate) fn new(kind: Kind, index: usize, generation: u32) -> Self {
+        debug_assert!(index <= MAX_INDEX);
+        Self(
+            (u64::from(generation) << GENERATION_SHIFT)
+                | ((kind as u64) << KIND_SHIFT)
+                | (index as u64 & INDEX_MASK),
+        )
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// `None` for the wake-up channel and for bits that no slot ever handed out.
+    pub(crate) fn kind(self) -> Option<Kind> {
+        match (self.0 >> KIND_SHIFT) & 0xf {
+            1 => Some(Kind::Conn),
+            2 => Some(Kind::Listener),
+            3 => Some(Kind::Timer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        (self.0 & INDEX_MASK) as usize
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> GENERATION_SHIFT) as u32
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            Some(kind) => write!(f, "{kind:?}({}.{})", self.index(), self.generation()),
+            None => f.write_str("Wake"),
+        }
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $kind:expr) => {
+        $(#[$doc])*
+        ///
+        /// An id is `Copy` and may be kept for ever: once its source is gone every
+        /// look-up answers `None`, however often the slot has been used since.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Token);
+
+        impl $name {
+            pub(crate) fn new(token: Token) -> Self {
+                debug_assert_eq!(token.kind(), Some($kind));
+                Self(token)
+            }
+
+            pub(crate) fn token(self) -> Token {
+                self.0
+            }
+
+            pub(crate) fn index(self) -> usize {
+                self.0.index()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({}.{})"), self.0.index(), self.0.generation())
+            }
+        }
+
+        /// `INDEX.GENERATION`, the form that log lines use.
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}.{}", self.0.index(), self.0.generation())
+            }
+        }
+    };
+}
+
+id!(
+    /// Names one connection.
+    ConnId, Kind::Conn
+);
+id!(
+    /// Names one listener.
+    ListenerId, Kind::Listener
+);
+id!(
+    /// Names one timer: free-standing, or belonging to a connection.
+    TimerId, Kind::Timer
+);
+
+impl TimerId {
+    /// Names no timer.
+    pub(crate) const NONE: Self = Self(Token((Kind::Timer as u64) << KIND_SHIFT));
+}
+
+/// Who opened a source. What a callback opens inherits it, so that several handlers can
+/// share one loop without seeing each other's sources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub(crate) struct Owner(pub(crate) u16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gives_back_its_three_parts() {
+        for kind in [Kind::Conn, Kind::Listener, Kind::Timer] {
+            for index in [0, 1, 4096, MAX_INDEX] {
+                for generation in [0, 1, u32::MAX] {
+                    let token = Token::new(kind, index, generation);
+                    assert_eq!(token.kind(), Some(kind));
+                    assert_eq!(token.index(), index);
+                    assert_eq!(token.generation(), generation);
+                    assert_eq!(Token::from_bits(token.bits()), token);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_wake_token_is_no_source() {
+        assert_eq!(Token::WAKE.kind(), None);
+    }
+}
