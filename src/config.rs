@@ -251,7 +251,9 @@ impl Config {
             return refuse("max_events must be at least events".to_owned());
         }
         if self.accept_backoff_min.is_zero() || self.accept_backoff_max < self.accept_backoff_min {
-            return refuse("accept_backoff_min must be above zero and at most accept_backoff_max".to_owned());
+            return refuse(
+                "accept_backoff_min must be above zero and at most accept_backoff_max".to_owned(),
+            );
         }
         Ok(())
     }
@@ -303,7 +305,10 @@ mod tests {
 
     #[test]
     fn a_zero_budget_is_refused_by_name() {
-        let config = Config { accept_budget: 0, ..Config::default() };
+        let config = Config {
+            accept_budget: 0,
+            ..Config::default()
+        };
         let text = config.check().unwrap_err().to_string();
         assert!(text.contains("accept_budget"), "{text}");
     }
@@ -311,7 +316,11 @@ mod tests {
     #[test]
     fn no_default_deadline_is_never() {
         let config = Config::default();
-        for limit in [config.idle_timeout, config.write_stall_timeout, config.linger] {
+        for limit in [
+            config.idle_timeout,
+            config.write_stall_timeout,
+            config.linger,
+        ] {
             assert!(limit < Duration::from_secs(3600));
         }
     }

@@ -100,7 +100,14 @@ impl Budget {
 }
 
 impl Connection {
-    pub(crate) fn new(token: Token, fd: Fd, peer: Addr, listener: Option<ListenerId>, owner: Owner, engine: &Engine) -> Self {
+    pub(crate) fn new(
+        token: Token,
+        fd: Fd,
+        peer: Addr,
+        listener: Option<ListenerId>,
+        owner: Owner,
+        engine: &Engine,
+    ) -> Self {
         Self {
             token,
             fd,
@@ -236,12 +243,19 @@ impl Connection {
 
     /// Whether a service of the read side would find something to do.
     pub(crate) fn wants_reading(&self) -> bool {
-        self.has(Flags::READABLE) || self.has(Flags::OFFER) || (self.has(Flags::EOF) && !self.has(Flags::EOF_TOLD))
+        self.has(Flags::READABLE)
+            || self.has(Flags::OFFER)
+            || (self.has(Flags::EOF) && !self.has(Flags::EOF_TOLD))
     }
 
     /// One read call at most, joined with what was left over. Clears `READABLE` when the
     /// socket is drained; sets `EOF` or ends the connection when it says so.
-    pub(crate) fn fill(&mut self, engine: &mut Engine, shared: &mut [u8], budget: &mut Budget) -> Filled {
+    pub(crate) fn fill(
+        &mut self,
+        engine: &mut Engine,
+        shared: &mut [u8],
+        budget: &mut Budget,
+    ) -> Filled {
         let left = self.unread();
         if left == 0 || (left <= config::LEFTOVER_JOIN && left * 2 <= shared.len()) {
             self.fill_shared(engine, shared, left, budget)
@@ -255,7 +269,13 @@ impl Connection {
         engine.stats.bytes_read += n as u64;
     }
 
-    fn fill_shared(&mut self, engine: &mut Engine, shared: &mut [u8], left: usize, budget: &mut Budget) -> Filled {
+    fn fill_shared(
+        &mut self,
+        engine: &mut Engine,
+        shared: &mut [u8],
+        left: usize,
+        budget: &mut Budget,
+    ) -> Filled {
         if let Some(leftover) = &self.leftover {
             shared[..left].copy_from_slice(leftover.bytes());
         }
@@ -275,7 +295,10 @@ impl Connection {
             return Filled::Nothing;
         };
         let before = leftover.len();
-        let cap = self.limits(engine).input.saturating_add(config::LEFTOVER_READ);
+        let cap = self
+            .limits(engine)
+            .input
+            .saturating_add(config::LEFTOVER_READ);
         let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap), budget);
         if let Some(n) = got {
             leftover.filled(n);
@@ -287,7 +310,12 @@ impl Connection {
     }
 
     /// The one place where bytes come in from the wire.
-    fn receive(&mut self, engine: &mut Engine, buffer: &mut [u8], budget: &mut Budget) -> Option<usize> {
+    fn receive(
+        &mut self,
+        engine: &mut Engine,
+        buffer: &mut [u8],
+        budget: &mut Budget,
+    ) -> Option<usize> {
         engine.stats.reads += 1;
         match fd::read(engine.kernel.as_mut(), self.fd, buffer) {
             Received::Bytes(n) => {
@@ -326,7 +354,12 @@ impl Connection {
     }
 
     /// Takes back what was lent, less what the callback consumed.
-    pub(crate) fn return_leftover(&mut self, mut leftover: Leftover, consumed: usize, engine: &mut Engine) {
+    pub(crate) fn return_leftover(
+        &mut self,
+        mut leftover: Leftover,
+        consumed: usize,
+        engine: &mut Engine,
+    ) {
         let before = leftover.len();
         leftover.consume(consumed);
         engine.account(before, leftover.len());
@@ -433,7 +466,8 @@ impl Connection {
     /// many of `bytes` the kernel took.
     fn write_through(&mut self, bytes: &[u8], engine: &mut Engine) -> usize {
         let queued = self.queued();
-        let large = bytes.len() >= config::WRITE_THROUGH || queued + bytes.len() >= config::GATHER_FLUSH;
+        let large =
+            bytes.len() >= config::WRITE_THROUGH || queued + bytes.len() >= config::GATHER_FLUSH;
         if !large || !self.has(Flags::WRITABLE) || !self.has(Flags::REGISTERED) {
             return 0;
         }
@@ -793,7 +827,8 @@ impl Connection {
     }
 
     fn stall_deadline(&self, engine: &Engine) -> Nanos {
-        self.stalled_at.saturating_add(at_least_a_tick(engine.config.write_stall_timeout))
+        self.stalled_at
+            .saturating_add(at_least_a_tick(engine.config.write_stall_timeout))
     }
 
     /// Limits that hold only while output waits.
@@ -868,7 +903,10 @@ impl Connection {
     }
 
     pub(crate) fn add_timer(&mut self, timer: TimerId) {
-        self.cold.get_or_insert_with(Box::default).timers.push(timer);
+        self.cold
+            .get_or_insert_with(Box::default)
+            .timers
+            .push(timer);
     }
 
     pub(crate) fn remove_timer(&mut self, timer: TimerId) {
@@ -938,7 +976,8 @@ impl Flags {
     pub(crate) const EOF_TOLD: Self = Self(1 << 18);
 
     /// Any of the callbacks that are due for another reason than bytes.
-    pub(crate) const NOTES: Self = Self(Self::DRAINED.0 | Self::WAKE.0 | Self::SHUTDOWN.0 | Self::DUE.0);
+    pub(crate) const NOTES: Self =
+        Self(Self::DRAINED.0 | Self::WAKE.0 | Self::SHUTDOWN.0 | Self::DUE.0);
 
     // Which of the engine's lists it is on.
     pub(crate) const IN_READY: Self = Self(1 << 19);

@@ -39,7 +39,10 @@ impl<'a> Context<'a> {
     /// closed and so on, but its session belongs to its own callbacks; to have one of
     /// those run, see [`wake`](Self::wake).
     pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_>> {
-        self.core.conns.get(id.token()).filter(|conn| !conn.is_dead())?;
+        self.core
+            .conns
+            .get(id.token())
+            .filter(|conn| !conn.is_dead())?;
         Some(Conn::new(self.core, self.owner, id.token()))
     }
 
@@ -87,7 +90,10 @@ impl<'a> Context<'a> {
 
     /// A listener, by its id: `None` once it is closed.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
-        self.core.listeners.get(id.token()).filter(|listener| !listener.is_dead())?;
+        self.core
+            .listeners
+            .get(id.token())
+            .filter(|listener| !listener.is_dead())?;
         Some(Listener::new(self.core, id.token()))
     }
 
@@ -171,7 +177,10 @@ pub struct Conn<'a> {
 
 impl<'a> Conn<'a> {
     pub(crate) fn new(core: &'a mut Core, owner: Owner, token: Token) -> Self {
-        Self { cx: Context::new(core, owner), token }
+        Self {
+            cx: Context::new(core, owner),
+            token,
+        }
     }
 
     /// The loop behind this connection.
@@ -200,7 +209,9 @@ impl<'a> Conn<'a> {
     /// Queues bytes that many connections share, without copying them. They count fully
     /// towards the limit of each.
     pub fn write_shared(&mut self, bytes: Arc<[u8]>) -> Flow {
-        self.with(Flow::Closed, |conn, engine| conn.write_shared(bytes, engine))
+        self.with(Flow::Closed, |conn, engine| {
+            conn.write_shared(bytes, engine)
+        })
     }
 
     /// What `write!` calls; formats straight into the queue.
@@ -299,7 +310,9 @@ impl<'a> Conn<'a> {
     ///
     /// `InvalidInput` with a sentence, if they do not rise from low to limit.
     pub fn set_limits(&mut self, limits: Limits) -> io::Result<()> {
-        limits.check().map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        limits
+            .check()
+            .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         self.with((), |conn, _| conn.set_limits(limits));
         Ok(())
     }
@@ -369,7 +382,10 @@ impl<'a> Conn<'a> {
     ///
     /// What setsockopt(2) answers; EBADF once the connection is closed.
     pub fn set_nodelay(&mut self, on: bool) -> io::Result<()> {
-        self.set_options(StreamOptions { nodelay: Some(on), ..StreamOptions::default() })
+        self.set_options(StreamOptions {
+            nodelay: Some(on),
+            ..StreamOptions::default()
+        })
     }
 
     /// Keep-alive probing on this connection alone.
@@ -378,12 +394,17 @@ impl<'a> Conn<'a> {
     ///
     /// What setsockopt(2) answers; EBADF once the connection is closed.
     pub fn set_keepalive(&mut self, keepalive: Keepalive) -> io::Result<()> {
-        self.set_options(StreamOptions { keepalive: Some(keepalive), ..StreamOptions::default() })
+        self.set_options(StreamOptions {
+            keepalive: Some(keepalive),
+            ..StreamOptions::default()
+        })
     }
 
     fn set_options(&mut self, options: StreamOptions) -> io::Result<()> {
         let gone = Err(Errno(libc::EBADF));
-        Ok(self.with(gone, |conn, engine| engine.kernel.set_options(conn.fd(), &options))?)
+        Ok(self.with(gone, |conn, engine| {
+            engine.kernel.set_options(conn.fd(), &options)
+        })?)
     }
 
     fn set_one(&mut self, which: Deadline, at: Option<Instant>) {
@@ -506,8 +527,14 @@ impl<'a> Listener<'a> {
         self.with((), |listener, engine| listener.stop(engine));
     }
 
-    fn with<R>(&mut self, gone: R, act: impl FnOnce(&mut listener::Listener, &mut Engine) -> R) -> R {
-        let Core { listeners, engine, .. } = &mut *self.core;
+    fn with<R>(
+        &mut self,
+        gone: R,
+        act: impl FnOnce(&mut listener::Listener, &mut Engine) -> R,
+    ) -> R {
+        let Core {
+            listeners, engine, ..
+        } = &mut *self.core;
         match listeners.get_mut(self.token) {
             Some(listener) => act(listener, engine),
             None => gone,

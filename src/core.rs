@@ -43,7 +43,9 @@ impl Core {
     }
 
     pub(crate) fn listen(&mut self, listen: Listen, owner: Owner) -> Result<ListenerId, Error> {
-        let Self { listeners, engine, .. } = self;
+        let Self {
+            listeners, engine, ..
+        } = self;
         if engine.stopping() {
             return Err(Error::new(Op::Listen, None, None, Cause::Closed));
         }
@@ -58,7 +60,9 @@ impl Core {
             return Err(Error::new(Op::Listen, None, None, cause));
         };
         let id = ListenerId::new(token);
-        let registered = listeners.get(token).map_or(Ok(()), |made| made.register(engine));
+        let registered = listeners
+            .get(token)
+            .map_or(Ok(()), |made| made.register(engine));
         if let Err(error) = registered {
             self.drop_listener(id);
             return Err(error);
@@ -74,9 +78,18 @@ impl Core {
     }
 
     pub(crate) fn set_timer(&mut self, at: Instant, owner: Owner, conn: Option<ConnId>) -> TimerId {
-        let Self { timers, engine, conns, .. } = self;
+        let Self {
+            timers,
+            engine,
+            conns,
+            ..
+        } = self;
         let at = engine.clock.at(at);
-        let made = timers.insert(|token| TimerSlot { owner, conn, entry: engine.wheel.insert(at, token) });
+        let made = timers.insert(|token| TimerSlot {
+            owner,
+            conn,
+            entry: engine.wheel.insert(at, token),
+        });
         // 268 million timers at once are beyond any memory this loop may have; the last
         // slot is shared rather than a panic risked.
         let Some(token) = made else {
@@ -108,7 +121,10 @@ impl Core {
             self.cancel_timer(timer);
         }
         if conn.has(Flags::ADMITTED) {
-            if let Some(listener) = conn.listener.and_then(|id| self.listeners.get_mut(id.token())) {
+            if let Some(listener) = conn
+                .listener
+                .and_then(|id| self.listeners.get_mut(id.token()))
+            {
                 listener.open -= 1;
             }
         }

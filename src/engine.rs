@@ -95,10 +95,18 @@ impl Engine {
     /// How long the poll may wait: not at all while work is left over, else until the next
     /// deadline, else for ever; never longer than `most`.
     pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
-        if work_waits || !self.ready.is_empty() || !self.unflushed.is_empty() || !self.closing.is_empty() {
+        if work_waits
+            || !self.ready.is_empty()
+            || !self.unflushed.is_empty()
+            || !self.closing.is_empty()
+        {
             return Some(Duration::ZERO);
         }
-        let next = self.wheel.next().unwrap_or(NEVER).min(self.stop_at.unwrap_or(NEVER));
+        let next = self
+            .wheel
+            .next()
+            .unwrap_or(NEVER)
+            .min(self.stop_at.unwrap_or(NEVER));
         if next == NEVER {
             return most;
         }
@@ -107,13 +115,20 @@ impl Engine {
     }
 
     /// Polls, then reads the clock: `now` is this value all turn.
-    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Error> {
+    pub(crate) fn poll(
+        &mut self,
+        events: &mut Vec<Event>,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
         match self.kernel.poll(events, timeout) {
             Ok(()) => {}
             Err(Errno(libc::EINTR)) => events.clear(),
             Err(errno) => {
                 events.clear();
-                let cause = Cause::Syscall { call: "poll", errno };
+                let cause = Cause::Syscall {
+                    call: "poll",
+                    errno,
+                };
                 return Err(Error::new(Op::Run, None, None, cause));
             }
         }
@@ -140,7 +155,10 @@ impl Engine {
 
     fn slow_turn(&mut self, took: Duration) {
         self.watched_turns = config::SLOW_TURN_WATCH;
-        let Some(held_back) = self.slow_gate.pass(self.clock.measured, self.config.log_interval) else {
+        let Some(held_back) = self
+            .slow_gate
+            .pass(self.clock.measured, self.config.log_interval)
+        else {
             return;
         };
         match self.stats.slowest_callback {
@@ -162,14 +180,21 @@ impl Engine {
 
     pub(crate) fn callback_took(&mut self, name: &'static str, began: Instant) {
         let took = self.kernel.now().saturating_duration_since(began);
-        if self.stats.slowest_callback.is_none_or(|(_, slowest)| took > slowest) {
+        if self
+            .stats
+            .slowest_callback
+            .is_none_or(|(_, slowest)| took > slowest)
+        {
             self.stats.slowest_callback = Some((name, took));
         }
     }
 
     pub(crate) fn panicked(&mut self, name: &'static str, words: &str) {
         self.stats.panics += 1;
-        if let Some(held_back) = self.panic_gate.pass(self.clock.nanos, self.config.log_interval) {
+        if let Some(held_back) = self
+            .panic_gate
+            .pass(self.clock.nanos, self.config.log_interval)
+        {
             log::error!(
                 target: "windlass::reactor",
                 "{name} panicked: {words} ({held_back} such lines held back)"

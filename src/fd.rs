@@ -87,7 +87,10 @@ fn after_accept(errno: Errno) -> Accepted {
 
 /// One read, with signals retried.
 pub(crate) fn read(kernel: &mut dyn Kernel, fd: Fd, buffer: &mut [u8]) -> Received {
-    debug_assert!(!buffer.is_empty(), "an empty buffer would read as the end of the stream");
+    debug_assert!(
+        !buffer.is_empty(),
+        "an empty buffer would read as the end of the stream"
+    );
     loop {
         match kernel.read(fd, buffer) {
             Ok(0) => return Received::Eof,
@@ -131,7 +134,10 @@ fn send(asked: usize, mut call: impl FnMut() -> Result<usize, Errno>) -> Sent {
 
 /// Whether a broken connection was broken by its peer: the orderly words for it are reset.
 pub(crate) fn is_reset(errno: Errno) -> bool {
-    matches!(errno.0, c::ECONNRESET | c::EPIPE | c::ECONNABORTED | c::ENOTCONN)
+    matches!(
+        errno.0,
+        c::ECONNRESET | c::EPIPE | c::ECONNABORTED | c::ENOTCONN
+    )
 }
 
 // POSIX allows two numbers; the tables below rely on one.

@@ -16,9 +16,8 @@ use crate::kernel::Wake;
 use crate::token::ConnId;
 
 type Task<H> = Box<dyn FnOnce(&mut H, &mut Context<'_>) + Send>;
-type ConnTask<H> = Box<
-    dyn FnOnce(&mut H, &mut Conn<'_>, &mut <H as Handler>::Session) -> io::Result<()> + Send,
->;
+type ConnTask<H> =
+    Box<dyn FnOnce(&mut H, &mut Conn<'_>, &mut <H as Handler>::Session) -> io::Result<()> + Send>;
 
 /// A way into a running loop from other threads. Cheap to clone, and harmless to keep:
 /// when the loop is gone it answers [`PostError::Stopped`].
@@ -42,7 +41,10 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`PostError::Full`] when [`Config::mailbox_limit`](crate::Config::mailbox_limit)
     /// tasks are waiting, [`PostError::Stopped`] when the loop has ended.
-    pub fn post(&self, task: impl FnOnce(&mut H, &mut Context<'_>) + Send + 'static) -> Result<(), PostError> {
+    pub fn post(
+        &self,
+        task: impl FnOnce(&mut H, &mut Context<'_>) + Send + 'static,
+    ) -> Result<(), PostError> {
         self.mailbox.push(|| Post::Loop(Box::new(task)))
     }
 
@@ -80,7 +82,9 @@ impl<H: Handler> Handle<H> {
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self { mailbox: Arc::clone(&self.mailbox) }
+        Self {
+            mailbox: Arc::clone(&self.mailbox),
+        }
     }
 }
 
@@ -126,13 +130,24 @@ pub(crate) struct Inbox<H: Handler>(Arc<Mailbox<H>>);
 
 impl<H: Handler> Inbox<H> {
     pub(crate) fn new(limit: usize, wake: Arc<dyn Wake>) -> Self {
-        let inside = Inside { posts: VecDeque::new(), grace: None, stopped: false };
+        let inside = Inside {
+            posts: VecDeque::new(),
+            grace: None,
+            stopped: false,
+        };
         let rung = AtomicBool::new(false);
-        Self(Arc::new(Mailbox { inside: Mutex::new(inside), rung, limit, wake }))
+        Self(Arc::new(Mailbox {
+            inside: Mutex::new(inside),
+            rung,
+            limit,
+            wake,
+        }))
     }
 
     pub(crate) fn handle(&self) -> Handle<H> {
-        Handle { mailbox: Arc::clone(&self.0) }
+        Handle {
+            mailbox: Arc::clone(&self.0),
+        }
     }
 
     /// Whether the loop has anything to collect. No lock, no system call.
@@ -146,7 +161,9 @@ impl<H: Handler> Inbox<H> {
         let n = inside.posts.len().min(most);
         tasks.extend(inside.posts.drain(..n));
         // Under the lock, so that no post can slip between the look and the answer.
-        self.0.rung.store(!inside.posts.is_empty(), Ordering::Release);
+        self.0
+            .rung
+            .store(!inside.posts.is_empty(), Ordering::Release);
         inside.grace.take()
     }
 

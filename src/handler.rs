@@ -59,7 +59,11 @@ pub trait Handler: Sized {
     /// # Errors
     ///
     /// Any error refuses the client; nobody is told which.
-    fn on_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) -> io::Result<Self::Session> {
+    fn on_accept(
+        &mut self,
+        conn: &mut Conn<'_>,
+        listener: ListenerId,
+    ) -> io::Result<Self::Session> {
         conn.cx().note_missing_on_accept();
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }

@@ -280,19 +280,29 @@ impl Listener {
         };
         let (fd, network) = match listen.target {
             Target::Endpoint(endpoint) => {
-                let spec = Spec { backlog, reuse_port: listen.reuse_port, options: listen.options };
+                let spec = Spec {
+                    backlog,
+                    reuse_port: listen.reuse_port,
+                    options: listen.options,
+                };
                 (bind(&endpoint, spec, engine)?, endpoint.network())
             }
             Target::Inherited(owned) => {
                 let adopted = engine.kernel.adopt_listener(owned);
-                (adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?, Network::Tcp)
+                (
+                    adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?,
+                    Network::Tcp,
+                )
             }
         };
         let addr = match engine.kernel.local_addr(fd) {
             Ok(addr) => addr,
             Err(errno) => {
                 engine.kernel.close(fd);
-                let cause = Cause::Syscall { call: "getsockname", errno };
+                let cause = Cause::Syscall {
+                    call: "getsockname",
+                    errno,
+                };
                 return Err(Error::new(Op::Listen, Some(network), None, cause));
             }
         };
@@ -300,11 +310,25 @@ impl Listener {
             Overload::Shed => engine.kernel.spare().ok(),
             Overload::Wait => None,
         };
-        Ok(Opened { fd, addr, network, policy, backlog: backlog.min(system), spare })
+        Ok(Opened {
+            fd,
+            addr,
+            network,
+            policy,
+            backlog: backlog.min(system),
+            spare,
+        })
     }
 
     pub(crate) fn new(token: Token, opened: Opened, owner: Owner, engine: &Engine) -> Self {
-        let Opened { fd, addr, network, policy, backlog, spare } = opened;
+        let Opened {
+            fd,
+            addr,
+            network,
+            policy,
+            backlog,
+            spare,
+        } = opened;
         Self {
             token,
             fd,
@@ -454,7 +478,9 @@ impl Listener {
     }
 
     fn is_full(&self) -> bool {
-        self.policy.max_connections.is_some_and(|most| self.open >= most)
+        self.policy
+            .max_connections
+            .is_some_and(|most| self.open >= most)
     }
 
     fn lost(&self, errno: Errno, engine: &mut Engine) {
@@ -464,7 +490,11 @@ impl Listener {
 
     /// A stopping listener empties its queue with full batches.
     fn turn_batch(&self, engine: &Engine) -> u32 {
-        if self.state.stopping { engine.config.accept_budget } else { self.batch }
+        if self.state.stopping {
+            engine.config.accept_budget
+        } else {
+            self.batch
+        }
     }
 
     fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
@@ -618,7 +648,13 @@ impl Listener {
     }
 
     fn accept_error(&self, errno: Errno) -> Error {
-        self.error(Op::Accept, Cause::Syscall { call: "accept4", errno })
+        self.error(
+            Op::Accept,
+            Cause::Syscall {
+                call: "accept4",
+                errno,
+            },
+        )
     }
 
     fn error(&self, op: Op, cause: Cause) -> Error {
@@ -650,7 +686,10 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
     let network = endpoint.network();
     let looked_up = match endpoint.name() {
         Some(name) => engine.kernel.lookup(name).map_err(|error| {
-            let cause = Cause::Lookup { name: name.to_owned(), why: error.to_string() };
+            let cause = Cause::Lookup {
+                name: name.to_owned(),
+                why: error.to_string(),
+            };
             Error::new(Op::Listen, Some(network), None, cause)
         })?,
         None => Vec::new(),
@@ -670,7 +709,14 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
             Ok(fd) => return Ok(fd),
             Err(fault) => {
                 let no_such_family = has_no_ipv6(fault);
-                first.get_or_insert_with(|| Error::new(Op::Listen, Some(network), Some(endpoint.address_text().into()), fault));
+                first.get_or_insert_with(|| {
+                    Error::new(
+                        Op::Listen,
+                        Some(network),
+                        Some(endpoint.address_text().into()),
+                        fault,
+                    )
+                });
                 if !no_such_family {
                     break;
                 }
@@ -683,5 +729,8 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
 /// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is
 /// worth a try. A port in use is not such a failure.
 fn has_no_ipv6(fault: Fault) -> bool {
-    matches!(fault.errno.0, libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+    matches!(
+        fault.errno.0,
+        libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT
+    )
 }

@@ -138,7 +138,10 @@ impl<H: Handler> Reactor<H> {
 
     /// A listener, by its id.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
-        self.core.listeners.get(id.token()).filter(|listener| !listener.is_dead())?;
+        self.core
+            .listeners
+            .get(id.token())
+            .filter(|listener| !listener.is_dead())?;
         Some(Listener::new(&mut self.core, id.token()))
     }
 
@@ -258,7 +261,12 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn tell_everybody_to_stop(&mut self) {
-        let Core { conns, listeners, engine, .. } = &mut self.core;
+        let Core {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = &mut self.core;
         for index in 0..listeners.end() {
             if let Some(listener) = listeners.at_mut(index) {
                 listener.stop(engine);
@@ -311,7 +319,12 @@ impl<H: Handler> Reactor<H> {
     fn serve_events(&mut self) {
         for at in 0..self.events.len() {
             let event = self.events[at];
-            let Core { conns, listeners, engine, .. } = &mut self.core;
+            let Core {
+                conns,
+                listeners,
+                engine,
+                ..
+            } = &mut self.core;
             if let Some(conn) = conns.get_mut(event.token) {
                 conn.note(event, engine);
                 // Whoever is on the ready list has had its share of this turn.
@@ -332,7 +345,9 @@ impl<H: Handler> Reactor<H> {
     /// Everything that one connection is due, within its budget.
     fn serve(&mut self, token: Token) {
         let Core { conns, engine, .. } = &mut self.core;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         conn.take(Flags::IN_READY);
         if conn.is_dead() {
             return;
@@ -356,15 +371,21 @@ impl<H: Handler> Reactor<H> {
             conn.settle(engine);
         }
         if self.take_note(token, Flags::DRAINED) {
-            self.callback(token, "on_write", |handler, conn, session, _| handler.on_write(conn, session));
+            self.callback(token, "on_write", |handler, conn, session, _| {
+                handler.on_write(conn, session)
+            });
             self.settle(token);
         }
         if self.take_note(token, Flags::WAKE) {
-            self.callback(token, "on_wake", |handler, conn, session, _| handler.on_wake(conn, session));
+            self.callback(token, "on_wake", |handler, conn, session, _| {
+                handler.on_wake(conn, session)
+            });
             self.settle(token);
         }
         if self.take_note(token, Flags::SHUTDOWN) {
-            self.callback(token, "on_shutdown", |handler, conn, session, _| handler.on_shutdown(conn, session));
+            self.callback(token, "on_shutdown", |handler, conn, session, _| {
+                handler.on_shutdown(conn, session)
+            });
             self.settle(token);
         }
     }
@@ -445,7 +466,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn offer_own(&mut self, token: Token, at_eof: bool) {
-        let Some(conn) = self.core.conns.get_mut(token) else { return };
+        let Some(conn) = self.core.conns.get_mut(token) else {
+            return;
+        };
         let leftover = conn.lend_leftover();
         let bytes = leftover.as_ref().map_or(&[][..], |left| left.bytes());
         let mut consumed = 0;
@@ -472,7 +495,9 @@ impl<H: Handler> Reactor<H> {
     /// Once, after every byte was offered, and only while reading is not paused.
     fn tell_eof(&mut self, token: Token) {
         let Core { conns, engine, .. } = &mut self.core;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_read(engine) {
             conn.set(Flags::EOF_TOLD);
             self.offer_own(token, true);
@@ -491,22 +516,42 @@ impl<H: Handler> Reactor<H> {
     fn accept(&mut self, token: Token) {
         let mut taken = 0;
         loop {
-            let Core { conns, listeners, engine, .. } = &mut self.core;
-            let Some(listener) = listeners.get_mut(token) else { return };
+            let Core {
+                conns,
+                listeners,
+                engine,
+                ..
+            } = &mut self.core;
+            let Some(listener) = listeners.get_mut(token) else {
+                return;
+            };
             match listener.step(&mut taken, conns.len(), engine) {
                 Step::Client(fd, peer) => self.admit(token, fd, peer),
                 Step::Done => break,
             }
         }
-        if self.core.listeners.get(token).is_some_and(|listener| listener.is_dead()) {
+        if self
+            .core
+            .listeners
+            .get(token)
+            .is_some_and(|listener| listener.is_dead())
+        {
             self.core.drop_listener(ListenerId::new(token));
         }
     }
 
     /// Asks the handler whether it wants this client; registers it if so.
     fn admit(&mut self, listener: Token, fd: Fd, peer: Addr) {
-        let Self { handler, sessions, core, .. } = self;
-        let owner = core.listeners.get(listener).map_or_else(Owner::default, |listener| listener.owner);
+        let Self {
+            handler,
+            sessions,
+            core,
+            ..
+        } = self;
+        let owner = core
+            .listeners
+            .get(listener)
+            .map_or_else(Owner::default, |listener| listener.owner);
         let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
         let made = conns.insert(|token| Connection::new(token, fd, peer, Some(id), owner, engine));
@@ -532,18 +577,33 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn register(&mut self, token: Token, listener: ListenerId) {
-        let Core { conns, listeners, engine, .. } = &mut self.core;
+        let Core {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = &mut self.core;
         if let Some(listener) = listeners.get_mut(listener.token()) {
             listener.open += 1;
         }
         engine.stats.accepted += 1;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         conn.set(Flags::ADMITTED);
         if conn.is_dead() {
             return;
         }
-        if let Err(errno) = engine.kernel.register(conn.fd(), token, Interest::ReadWrite) {
-            let error = Error::new(Op::Accept, None, Some(conn.peer.into()), Cause::Errno(errno));
+        if let Err(errno) = engine
+            .kernel
+            .register(conn.fd(), token, Interest::ReadWrite)
+        {
+            let error = Error::new(
+                Op::Accept,
+                None,
+                Some(conn.peer.into()),
+                Cause::Errno(errno),
+            );
             conn.die(CloseReason::Io(error), engine);
             return;
         }
@@ -569,7 +629,10 @@ impl<H: Handler> Reactor<H> {
         let mut reports = std::mem::take(&mut self.core.engine.reports);
         for (id, error) in reports.drain(..) {
             let Self { handler, core, .. } = self;
-            let owner = core.listeners.get(id.token()).map_or_else(Owner::default, |listener| listener.owner);
+            let owner = core
+                .listeners
+                .get(id.token())
+                .map_or_else(Owner::default, |listener| listener.owner);
             guarded(core, "on_accept_error", |core| {
                 handler.on_accept_error(&mut Context::new(core, owner), id, &error);
             });
@@ -583,7 +646,9 @@ impl<H: Handler> Reactor<H> {
         if !self.inbox.is_rung() {
             return;
         }
-        let grace = self.inbox.collect(&mut self.tasks, self.core.engine.config.post_budget);
+        let grace = self
+            .inbox
+            .collect(&mut self.tasks, self.core.engine.config.post_budget);
         if let Some(grace) = grace {
             self.core.engine.stop(grace);
         }
@@ -598,11 +663,18 @@ impl<H: Handler> Reactor<H> {
                 }
                 Post::Conn(id, task) => {
                     let token = id.token();
-                    if self.core.conns.get(token).is_none_or(|conn| !conn.is_open()) {
+                    if self
+                        .core
+                        .conns
+                        .get(token)
+                        .is_none_or(|conn| !conn.is_open())
+                    {
                         self.core.engine.stats.posted_to_gone += 1;
                         continue;
                     }
-                    self.callback(token, "post_to", |handler, conn, session, _| task(handler, conn, session));
+                    self.callback(token, "post_to", |handler, conn, session, _| {
+                        task(handler, conn, session)
+                    });
                     self.settle(token);
                 }
             }
@@ -624,7 +696,9 @@ impl<H: Handler> Reactor<H> {
                 }
                 Some(Kind::Timer) => self.fire_timer(TimerId::new(token)),
                 Some(Kind::Listener) => {
-                    let Core { listeners, engine, .. } = &mut self.core;
+                    let Core {
+                        listeners, engine, ..
+                    } = &mut self.core;
                     if let Some(listener) = listeners.get_mut(token) {
                         listener.retry(engine);
                     }
@@ -637,7 +711,9 @@ impl<H: Handler> Reactor<H> {
     fn fire_deadlines(&mut self, token: Token) {
         loop {
             let Core { conns, engine, .. } = &mut self.core;
-            let Some(conn) = conns.get_mut(token) else { return };
+            let Some(conn) = conns.get_mut(token) else {
+                return;
+            };
             // A deadline set in the past by one of these callbacks waits for its turn.
             if conn.is_dead() || conn.has(Flags::DUE) {
                 return;
@@ -653,8 +729,10 @@ impl<H: Handler> Reactor<H> {
     fn time_out(&mut self, token: Token, which: Deadline) {
         self.core.engine.stats.timers += 1;
         let mut late = None;
-        self.callback(token, "on_timeout", |handler, conn, session, _| {
-            match handler.on_timeout(conn, session, which) {
+        self.callback(
+            token,
+            "on_timeout",
+            |handler, conn, session, _| match handler.on_timeout(conn, session, which) {
                 Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                     late = Some(CloseReason::Timeout(which));
                     Ok(())
@@ -664,10 +742,12 @@ impl<H: Handler> Reactor<H> {
                     Ok(())
                 }
                 Ok(()) => Ok(()),
-            }
-        });
+            },
+        );
         let Core { conns, engine, .. } = &mut self.core;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         match late {
             // There is nobody to flush to.
             Some(reason) if which == Deadline::WriteStall => conn.abort(reason, engine),
@@ -678,10 +758,17 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn fire_timer(&mut self, id: TimerId) {
-        let Some(timer) = self.core.take_timer(id) else { return };
+        let Some(timer) = self.core.take_timer(id) else {
+            return;
+        };
         match timer.conn {
             Some(conn) => {
-                if self.core.conns.get(conn.token()).is_some_and(Connection::is_open) {
+                if self
+                    .core
+                    .conns
+                    .get(conn.token())
+                    .is_some_and(Connection::is_open)
+                {
                     self.time_out(conn.token(), Deadline::Timer(id));
                 }
             }
@@ -708,8 +795,15 @@ impl<H: Handler> Reactor<H> {
     fn deliver_closes(&mut self) {
         let before = self.core.engine.stats.closed;
         while let Some(token) = self.core.engine.closing.pop() {
-            let Some(conn) = self.core.remove_conn(token) else { continue };
-            let Self { handler, sessions, core, .. } = self;
+            let Some(conn) = self.core.remove_conn(token) else {
+                continue;
+            };
+            let Self {
+                handler,
+                sessions,
+                core,
+                ..
+            } = self;
             core.engine.stats.closed += 1;
             let owner = conn.owner;
             let closed = conn.retire(&mut core.engine);
@@ -735,16 +829,28 @@ impl<H: Handler> Reactor<H> {
         name: &'static str,
         call: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session, &[u8]) -> io::Result<()>,
     ) {
-        let Self { handler, sessions, core, buffer, .. } = self;
-        let Some(owner) = core.conns.get(token).map(|conn| conn.owner) else { return };
-        let Some(Some(session)) = sessions.get_mut(token.index()) else { return };
+        let Self {
+            handler,
+            sessions,
+            core,
+            buffer,
+            ..
+        } = self;
+        let Some(owner) = core.conns.get(token).map(|conn| conn.owner) else {
+            return;
+        };
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return;
+        };
         core.engine.current = Some(token);
         let outcome = guarded(core, name, |core| {
             call(handler, &mut Conn::new(core, owner, token), session, buffer)
         });
         core.engine.current = None;
         let Core { conns, engine, .. } = core;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         match outcome {
             Some(Ok(())) => {}
             Some(Err(error)) => conn.close(CloseReason::Handler(error), engine),
@@ -783,7 +889,9 @@ fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) 
     if let Some(began) = began {
         core.engine.callback_took(name, began);
     }
-    outcome.map_err(|payload| core.engine.panicked(name, words_of(payload.as_ref()))).ok()
+    outcome
+        .map_err(|payload| core.engine.panicked(name, words_of(payload.as_ref())))
+        .ok()
 }
 
 /// What a panic said, if it said it in the usual way.

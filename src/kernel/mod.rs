@@ -81,7 +81,13 @@ impl Readiness {
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = ["readable", "writable", "read-closed", "write-closed", "error"];
+        let names = [
+            "readable",
+            "writable",
+            "read-closed",
+            "write-closed",
+            "error",
+        ];
         let mut list = f.debug_list();
         for (bit, name) in names.iter().enumerate() {
             if self.0 & (1 << bit) != 0 {
@@ -135,7 +141,11 @@ impl Default for Keepalive {
 impl Keepalive {
     /// Probing with these three values.
     pub fn new(idle: Duration, interval: Duration, count: u32) -> Self {
-        Self { idle, interval, count }
+        Self {
+            idle,
+            interval,
+            count,
+        }
     }
 }
 
