@@ -11,7 +11,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Addr;
+use crate::address::{Addr, Network};
 use crate::config::{self, Limits};
 use crate::context::Flow;
 use crate::engine::{Engine, nanos};
@@ -225,7 +225,7 @@ impl Connection {
         }
         if ready.contains(Readiness::ERROR) && !self.may_read(engine) {
             if let Some(errno) = engine.kernel.take_error(self.fd) {
-                self.fail(errno, engine);
+                self.fail(Op::Read, "getsockopt", errno, engine);
             }
         }
     }
@@ -295,10 +295,10 @@ impl Connection {
             return Filled::Nothing;
         };
         let before = leftover.len();
-        let cap = self
-            .limits(engine)
-            .input
-            .saturating_add(config::LEFTOVER_READ);
+        // Twice what can be unread at once: then each byte is moved a bounded number of
+        // times, however small the pieces that arrive and are consumed.
+        let most = self.limits(engine).input.saturating_add(config::LEFTOVER_READ);
+        let cap = most.saturating_mul(2);
         let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap), budget);
         if let Some(n) = got {
             leftover.filled(n);
@@ -342,7 +342,7 @@ impl Connection {
             }
             Received::Failed(errno) => {
                 self.flags.clear(Flags::READABLE);
-                self.fail(errno, engine);
+                self.fail(Op::Read, "read", errno, engine);
                 None
             }
         }
@@ -363,9 +363,14 @@ impl Connection {
         let before = leftover.len();
         leftover.consume(consumed);
         engine.account(before, leftover.len());
-        if leftover.len() == 0 {
+        if leftover.is_empty() {
             leftover.release(&mut engine.pool);
         } else {
+            // Only what the handler consumed can have left a buffer mostly unused; growing
+            // and shrinking it by turns would cost a copy per arriving byte.
+            if consumed > 0 {
+                leftover.settle(&mut engine.pool);
+            }
             self.leftover = Some(leftover);
         }
         self.check_input(engine);
@@ -534,8 +539,7 @@ impl Connection {
         engine.stats.writes += 1;
         #[cfg(test)]
         if let Some(layer) = &self.layer {
-            let plain: Vec<u8> = self.plain(extra);
-            let wire = layer.wire(&plain);
+            let wire = layer.wire(&self.plain(extra));
             let sent = fd::write(engine.kernel.as_mut(), self.fd, &wire);
             return self.after_send(sent, engine);
         }
@@ -557,6 +561,18 @@ impl Connection {
         self.after_send(sent, engine)
     }
 
+    /// What one call would send, in one piece.
+    #[cfg(test)]
+    fn plain(&self, extra: &[u8]) -> Vec<u8> {
+        let mut parts = [IoSlice::new(&[]); MAX_PARTS];
+        let n = self.out.as_ref().map_or(0, |out| out.parts(&mut parts));
+        let mut plain: Vec<u8> = parts[..n].iter().flat_map(|part| part.iter().copied()).collect();
+        if plain.len() == self.queued() {
+            plain.extend_from_slice(extra);
+        }
+        plain
+    }
+
     fn after_send(&mut self, sent: Sent, engine: &mut Engine) -> Option<usize> {
         match sent {
             Sent::Bytes(n) => {
@@ -572,7 +588,7 @@ impl Connection {
                 None
             }
             Sent::Failed(errno) => {
-                self.fail(errno, engine);
+                self.fail(Op::Write, "write", errno, engine);
                 None
             }
         }
@@ -698,19 +714,22 @@ impl Connection {
     }
 
     /// The socket reported an error: nothing more can be sent or received.
-    fn fail(&mut self, errno: Errno, engine: &mut Engine) {
+    fn fail(&mut self, op: Op, call: &'static str, errno: Errno, engine: &mut Engine) {
         // A peer that resets after it has had all our output ends a close that is done.
         if self.has(Flags::CLOSING) && self.out.is_none() {
             return self.die(CloseReason::Local, engine);
         }
         self.reason = None;
         if fd::is_reset(errno) {
-            self.die(CloseReason::Reset, engine);
-        } else {
-            let cause = Cause::Errno(errno);
-            let error = Error::new(Op::Read, None, Some(self.peer.into()), cause);
-            self.die(CloseReason::Io(error), engine);
+            return self.die(CloseReason::Reset, engine);
         }
+        let cause = Cause::Syscall { call, errno };
+        let error = Error::new(op, Some(Network::Tcp), Some(self.peer.into()), cause);
+        let error = match engine.kernel.local_addr(self.fd) {
+            Ok(local) => error.with_source(local),
+            Err(_) => error,
+        };
+        self.die(CloseReason::Io(error), engine);
     }
 
     /// The connection is over; `on_close` follows at the end of this turn.
@@ -759,7 +778,7 @@ impl Connection {
     fn send_fin(&mut self, engine: &mut Engine) {
         self.set(Flags::FIN_SENT);
         if let Err(errno) = engine.kernel.shutdown_write(self.fd) {
-            self.fail(errno, engine);
+            self.fail(Op::Close, "shutdown", errno, engine);
         }
     }
 

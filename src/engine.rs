@@ -11,7 +11,7 @@ use crate::kernel::{Errno, Event, Kernel};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, Wheel};
-use crate::token::{ListenerId, Token};
+use crate::token::{ListenerId, Owner, Token};
 
 /// The tools of one loop.
 pub(crate) struct Engine {
@@ -33,7 +33,7 @@ pub(crate) struct Engine {
     /// Sources that may not read or accept until buffered memory has fallen.
     pub(crate) parked: Vec<Token>,
     /// What listeners have to say to the handler, as soon as no callback runs.
-    pub(crate) reports: Vec<(ListenerId, Error)>,
+    pub(crate) reports: Vec<Report>,
 
     /// The connection whose callback is running; it is flushed when the callback returns.
     pub(crate) current: Option<Token>,
@@ -45,8 +45,6 @@ pub(crate) struct Engine {
     pub(crate) stop_at: Option<Nanos>,
     /// Connections that the loop may have open.
     pub(crate) max_connections: usize,
-    /// What the process was allowed when the loop was made.
-    pub(crate) descriptor_limit: u64,
 
     /// Connections that the end of a shutdown's grace cut off.
     pub(crate) aborted: u64,
@@ -82,7 +80,6 @@ impl Engine {
             pressed: false,
             stop_at: None,
             max_connections,
-            descriptor_limit,
             aborted: 0,
             watched_turns: 0,
             accept_gate: LogGate::default(),
@@ -133,6 +130,8 @@ impl Engine {
             }
         }
         self.clock.set(self.kernel.now());
+        // A panic that was let through may have left this behind.
+        self.current = None;
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
         Ok(())
@@ -237,6 +236,14 @@ impl Engine {
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
     }
+}
+
+/// What a listener has to say to the handler that opened it.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) listener: ListenerId,
+    pub(crate) owner: Owner,
+    pub(crate) error: Error,
 }
 
 /// The time of this turn, and its translation to nanoseconds since the loop was made.

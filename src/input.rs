@@ -661,7 +661,10 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(CASES)
+        })]
 
         #[test]
         fn any_sequence_of_reads_and_consumes_keeps_the_stream(

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::address::{Addr, AddressError, Endpoint, Network, listen_candidates};
 use crate::config::Overload;
-use crate::engine::{Engine, nanos};
+use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions};
@@ -355,10 +355,6 @@ impl Listener {
             .map_err(|errno| self.error(Op::Listen, Cause::Errno(errno)))
     }
 
-    pub(crate) fn id(&self) -> ListenerId {
-        ListenerId::new(self.token)
-    }
-
     /// What it holds open.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = Fd> + use<> {
         [Some(self.fd), self.spare].into_iter().flatten()
@@ -564,7 +560,7 @@ impl Listener {
         let first = !std::mem::replace(&mut self.state.exhausted, true);
         if first {
             engine.stats.backoffs += 1;
-            engine.reports.push((self.id(), self.accept_error(errno)));
+            engine.reports.push(self.report(errno));
         }
         let descriptors = matches!(errno.0, libc::EMFILE | libc::ENFILE);
         if descriptors && self.policy.overload == Overload::Shed && self.shed(engine) {
@@ -640,11 +636,19 @@ impl Listener {
     }
 
     fn ended(&mut self, errno: Errno, engine: &mut Engine) -> Step {
-        let error = self.accept_error(errno);
-        log::error!(target: "windlass::listener", "{error}; this listener is gone");
-        engine.reports.push((self.id(), error));
+        let report = self.report(errno);
+        log::error!(target: "windlass::listener", "{}; this listener is gone", report.error);
+        engine.reports.push(report);
         self.state.dead = true;
         Step::Done
+    }
+
+    fn report(&self, errno: Errno) -> Report {
+        Report {
+            listener: ListenerId::new(self.token),
+            owner: self.owner,
+            error: self.accept_error(errno),
+        }
     }
 
     fn accept_error(&self, errno: Errno) -> Error {

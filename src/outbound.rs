@@ -1108,10 +1108,15 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(CASES)
+        })]
 
         #[test]
-        fn any_sequence_of_operations_keeps_the_stream(ops in proptest::collection::vec(op(), 1..40)) {
+        fn any_sequence_of_operations_keeps_the_stream(
+            ops in proptest::collection::vec(op(), 1..40),
+        ) {
             let mut checked = Checked::new();
             for op in &ops {
                 apply(&mut checked, op);

@@ -12,7 +12,7 @@ use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled, Flags};
 use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
-use crate::engine::Engine;
+use crate::engine::{Engine, Report};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
@@ -455,7 +455,8 @@ impl<H: Handler> Reactor<H> {
         self.callback(token, "on_read", |handler, conn, session, buffer| {
             let mut input = Input::new(&buffer[..len]);
             let outcome = handler.on_read(conn, session, &mut input);
-            consumed = input.consumed();
+            // A handler may have put another `Input` in the place of the one it was lent.
+            consumed = input.consumed().min(len);
             outcome
         });
         let Core { conns, engine, .. } = &mut self.core;
@@ -627,14 +628,10 @@ impl<H: Handler> Reactor<H> {
     /// What listeners had to say while callbacks could not be run.
     fn report(&mut self) {
         let mut reports = std::mem::take(&mut self.core.engine.reports);
-        for (id, error) in reports.drain(..) {
+        for Report { listener, owner, error } in reports.drain(..) {
             let Self { handler, core, .. } = self;
-            let owner = core
-                .listeners
-                .get(id.token())
-                .map_or_else(Owner::default, |listener| listener.owner);
             guarded(core, "on_accept_error", |core| {
-                handler.on_accept_error(&mut Context::new(core, owner), id, &error);
+                handler.on_accept_error(&mut Context::new(core, owner), listener, &error);
             });
         }
         self.core.engine.reports = reports;
@@ -794,7 +791,10 @@ impl<H: Handler> Reactor<H> {
     /// the kernel has been served, and a later tenant has another generation anyway.
     fn deliver_closes(&mut self) {
         let before = self.core.engine.stats.closed;
-        while let Some(token) = self.core.engine.closing.pop() {
+        let mut at = 0;
+        // An `on_close` may end further connections; they join the list as it is walked.
+        while let Some(&token) = self.core.engine.closing.get(at) {
+            at += 1;
             let Some(conn) = self.core.remove_conn(token) else {
                 continue;
             };
@@ -814,6 +814,7 @@ impl<H: Handler> Reactor<H> {
                 handler.on_close(&mut Context::new(core, owner), session, &closed);
             });
         }
+        self.core.engine.closing.clear();
         if self.core.engine.stats.closed != before {
             self.core.feed();
         }

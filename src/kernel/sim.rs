@@ -1,3 +1,696 @@
-//! stub
+//! A kernel in memory: a TCP/IP host with a virtual clock and scripted faults.
+//!
+//! Everything in it follows from the seed and from what is done to it: it opens no
+//! socket, starts no thread, never sleeps, and reads the real clock once, to have an
+//! `Instant` to count from. It knows nothing of the reactor or of handlers.
+//!
+//! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
+//! connection, [`poller`] the edge-triggered reports, [`table`] the descriptors,
+//! [`fault`] the script, [`peer`] the clients. This file is the verbs, and the settings
+//! and questions of whoever runs the world.
+//!
+//! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
+//! more); a client that found it full joins at once when there is room (Linux: when it
+//! retransmits); buffers count payload bytes only; an IPv4 client of a dual-stack
+//! listener keeps its IPv4 address.
+
+// The harness that makes these public is a room of its own; what it does not forward yet
+// is used by the tests below only.
+#![allow(dead_code, unused_imports)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use self::fault::{Dice, Script, Tally};
+use self::net::{Nanos, Net, Stage};
+use self::poller::Poller;
+use self::table::{Entry, Table};
+use super::{Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, MAX_PARTS};
+use super::{Readiness, StreamOptions, Wake};
+use crate::address::Addr;
+use crate::token::Token;
+
+mod fault;
+mod net;
+mod peer;
+mod pipe;
+mod poller;
+mod table;
+
+pub(crate) use self::fault::Call;
+pub(crate) use self::peer::{Peer, PeerState};
+
+/// Wall-clock time at virtual time zero: 2026-01-01 00:00:00 UTC.
+const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+/// As `/proc/sys/net/core/somaxconn` has had it since Linux 5.4.
+const DEFAULT_BACKLOG_LIMIT: u32 = 4096;
+/// epoll waits for whole milliseconds.
+const POLL_GRAIN: u128 = 1_000_000;
+/// Lines that the trace keeps.
+const TRACE_LINES: usize = 4096;
+
+/// The simulated host.
 #[derive(Debug)]
-pub(crate) struct SimKernel;
+pub(crate) struct SimKernel {
+    base: Instant,
+    dice: Dice,
+    net: Net,
+    poller: Poller,
+    table: Table,
+    script: Script,
+    tally: Tally,
+    bell: Arc<Bell>,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    backlog_limit: u32,
+    horizon: Option<Nanos>,
+    stalled: bool,
+    trace: Option<VecDeque<String>>,
+}
+
+/// The wake-up channel.
+#[derive(Debug, Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Settings and questions of whoever runs the world.
+impl SimKernel {
+    pub(crate) fn new(seed: u64) -> Self {
+        let localhost = vec![
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ];
+        Self {
+            base: Instant::now(),
+            dice: Dice::new(seed),
+            net: Net::new(),
+            poller: Poller::new(),
+            table: Table::new(),
+            script: Script::default(),
+            tally: Tally::default(),
+            bell: Arc::default(),
+            names: BTreeMap::from([("localhost".to_owned(), localhost)]),
+            backlog_limit: DEFAULT_BACKLOG_LIMIT,
+            horizon: None,
+            stalled: false,
+            trace: None,
+        }
+    }
+
+    /// Virtual time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.net.now())
+    }
+
+    /// Moves the clock and delivers what falls due, whatever the horizon.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        self.net
+            .advance_to(self.net.now().saturating_add(nanos(by)));
+        self.note(|| "the clock was moved".to_owned());
+    }
+
+    /// No poll moves the clock past this instant; at it, a poll without events returns at
+    /// once. `None`: a poll may take all the time that it was given.
+    pub(crate) fn set_horizon(&mut self, horizon: Option<Instant>) {
+        self.horizon = horizon.map(|it| nanos(it.saturating_duration_since(self.base)));
+    }
+
+    /// Whether the last poll would have waited for ever: no timeout, and nothing under way.
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// When the next thing that is under way in the network arrives.
+    pub(crate) fn next_arrival(&self) -> Option<Instant> {
+        let due = self.net.next_due()?;
+        Some(self.base + Duration::from_nanos(due))
+    }
+
+    /// The next `times` calls of `call` fail with `errno` and have no other effect.
+    ///
+    /// EAGAIN from `Read`, `Write` or `Accept` is followed by a fresh edge, as a real
+    /// kernel owes one. A step of `listen` fails under its own name.
+    pub(crate) fn fail(&mut self, call: Call, errno: Errno, times: usize) {
+        self.script.fail(call, errno, times);
+    }
+
+    /// Scripted failures that have not happened yet.
+    pub(crate) fn pending_faults(&self) -> usize {
+        self.script.pending()
+    }
+
+    pub(crate) fn clear_faults(&mut self) {
+        self.script.clear();
+    }
+
+    /// At most `most` bytes arrive on a connection between two polls, each piece with its
+    /// own edge. (A read can't be cut in any other way: on a real kernel a short read
+    /// says that the buffer is empty, and the loop relies on it.)
+    pub(crate) fn short_reads(&mut self, most: Option<usize>) {
+        self.net.piece = most.map(|it| it.max(1));
+    }
+
+    /// A write call takes at most `most` bytes; an edge says when to go on: at once.
+    pub(crate) fn short_writes(&mut self, most: Option<usize>) {
+        self.script.short_writes = most.map(|it| it.max(1));
+    }
+
+    /// The next poll reports `fd` as readable and writable, true or not.
+    pub(crate) fn spurious(&mut self, fd: Fd) {
+        self.settle();
+        let mut ready = Readiness::READABLE;
+        ready.insert(Readiness::WRITABLE);
+        self.poller.mark_falsely(fd, ready);
+    }
+
+    /// [`spurious`](Self::spurious) for everything registered.
+    pub(crate) fn spurious_all(&mut self) {
+        for fd in self.poller.registered() {
+            self.spurious(fd);
+        }
+    }
+
+    /// What clients send takes so long to arrive, and what they are sent as well.
+    pub(crate) fn set_latency(&mut self, one_way: Duration) {
+        self.net.latency = nanos(one_way);
+    }
+
+    /// Buffer sizes of connections made from now on, in both directions; the sum is what
+    /// one direction holds. A listener's own options go before these.
+    pub(crate) fn set_buffers(&mut self, send: usize, receive: usize) {
+        self.net.send_capacity = send;
+        self.net.receive_capacity = receive;
+    }
+
+    /// Whether accepting a connection that was reset in the queue fails with ECONNABORTED
+    /// (BSD), or succeeds and leaves the error to the first read (Linux, the default).
+    pub(crate) fn abort_reset_accepts(&mut self, abort: bool) {
+        self.script.abort_reset_accepts = abort;
+    }
+
+    /// Whether `rearm` works (epoll, the default) or answers `false` (kqueue).
+    pub(crate) fn set_rearm(&mut self, works: bool) {
+        self.script.cannot_rearm = !works;
+    }
+
+    /// Whether accepted sockets have their listener's options (the default).
+    pub(crate) fn inherit_options(&mut self, inherit: bool) {
+        self.script.forget_options = !inherit;
+    }
+
+    /// Events that one poll reports at most.
+    pub(crate) fn set_batch(&mut self, batch: usize) {
+        self.poller.batch = batch.max(1);
+    }
+
+    pub(crate) fn set_backlog_limit(&mut self, limit: u32) {
+        self.backlog_limit = limit;
+    }
+
+    /// The limits of open descriptors. Those that are open stay so.
+    pub(crate) fn set_descriptor_limit(&mut self, soft: u64, hard: u64) {
+        self.table.soft_limit = soft;
+        self.table.hard_limit = hard.max(soft);
+    }
+
+    /// Hands out the lowest free number, as POSIX does. Off (the default), no number is
+    /// used twice and every use of a closed descriptor is seen.
+    pub(crate) fn reuse_descriptors(&mut self, reuse: bool) {
+        self.table.reuse_numbers = reuse;
+    }
+
+    /// `lookup(host)` answers these.
+    pub(crate) fn set_name(&mut self, host: &str, addrs: Vec<IpAddr>) {
+        self.names.insert(host.to_owned(), addrs);
+    }
+
+    /// How often a verb was called since the start or [`clear_calls`](Self::clear_calls).
+    pub(crate) fn calls(&self, call: Call) -> u64 {
+        self.tally.of(call)
+    }
+
+    pub(crate) fn clear_calls(&mut self) {
+        self.tally.clear();
+    }
+
+    /// Descriptors open now.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        self.table.open_now()
+    }
+
+    /// Descriptors ever opened, and ever closed.
+    pub(crate) fn descriptors_used(&self) -> (u64, u64) {
+        (self.table.opened, self.table.closed)
+    }
+
+    /// How often the process misused the kernel (closed twice, used what was closed), and
+    /// the first few cases in words.
+    pub(crate) fn violations(&self) -> (u64, &[String]) {
+        self.table.violations()
+    }
+
+    /// Starts (empty) or ends the trace of what each verb did.
+    pub(crate) fn set_trace(&mut self, on: bool) {
+        self.trace = on.then(VecDeque::new);
+    }
+
+    /// The last lines of the trace, oldest first.
+    pub(crate) fn trace(&self) -> Vec<String> {
+        self.trace.iter().flatten().cloned().collect()
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == TRACE_LINES {
+                trace.pop_front();
+            }
+            let now = Duration::from_nanos(self.net.now());
+            trace.push_back(format!("{now:?} {}", line()));
+        }
+    }
+
+    /// The failure that was scripted for this call, if any.
+    fn scripted(&mut self, call: Call) -> Result<(), Errno> {
+        self.script.next(call).map_or(Ok(()), Err)
+    }
+
+    /// As [`scripted`](Self::scripted) for a call that readiness announces.
+    fn scripted_on(&mut self, call: Call, fd: Fd) -> Result<(), Errno> {
+        let result = self.scripted(call);
+        if result == Err(Errno(libc::EAGAIN)) {
+            self.net.changed.push(fd);
+        }
+        result
+    }
+
+    /// Tells the poller what changed, in order.
+    fn settle(&mut self) {
+        for fd in self.net.changed.drain(..) {
+            self.poller.mark(fd);
+        }
+    }
+
+    /// The link behind a connected descriptor.
+    fn stream(&mut self, fd: Fd, verb: &str) -> Result<usize, Errno> {
+        match self.table.get(fd, verb)? {
+            Entry::Stream(link) => Ok(link),
+            Entry::Listener(_) => Err(Errno(libc::ENOTCONN)),
+            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+        }
+    }
+
+    fn listener(&mut self, fd: Fd, verb: &str) -> Result<usize, Errno> {
+        match self.table.get(fd, verb)? {
+            Entry::Listener(listener) => Ok(listener),
+            Entry::Stream(_) => Err(Errno(libc::EINVAL)),
+            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+        }
+    }
+}
+
+/// The parts of verbs.
+impl SimKernel {
+    fn collect(&mut self, events: &mut Vec<Event>) {
+        if self.bell.0.swap(false, Ordering::AcqRel) {
+            events.push(Event {
+                token: Token::WAKE,
+                ready: Readiness::READABLE,
+            });
+        }
+        self.settle();
+        let (net, table) = (&self.net, &self.table);
+        self.poller.report(events, |fd| match table.peek(fd) {
+            Some(Entry::Stream(link)) => net.links[link].state(),
+            Some(Entry::Listener(listener)) => net.listeners[listener].state(),
+            Some(Entry::Spare) | None => Readiness::default(),
+        });
+    }
+
+    /// Lets time pass until something arrives (`true`) or the wait is over (`false`).
+    fn sleep(&mut self, until: Option<Nanos>) -> bool {
+        let bound = match (until, self.horizon) {
+            (Some(until), Some(horizon)) => Some(until.min(horizon)),
+            (until, horizon) => until.or(horizon),
+        };
+        match (self.net.next_due(), bound) {
+            (Some(due), bound) if bound.is_none_or(|bound| due <= bound) => {
+                self.net.advance_to(due);
+                true
+            }
+            (due, bound) => {
+                self.stalled = until.is_none() && due.is_none();
+                self.net.advance_to(bound.unwrap_or(0));
+                false
+            }
+        }
+    }
+
+    fn try_poll(
+        &mut self,
+        events: &mut Vec<Event>,
+        timeout: Option<Duration>,
+    ) -> Result<(), Errno> {
+        self.scripted(Call::Poll)?;
+        let until = timeout.map(|it| self.net.now().saturating_add(whole_grains(it)));
+        loop {
+            self.net.deliver_pieces();
+            self.collect(events);
+            if !events.is_empty() || !self.sleep(until) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn try_register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        if self.table.get(fd, "register")? == Entry::Spare {
+            return Err(Errno(libc::EPERM));
+        }
+        self.scripted(Call::Register)?;
+        self.settle();
+        self.poller.add(fd, token, interest)
+    }
+
+    fn try_rearm(&mut self, fd: Fd, token: Token) -> Result<bool, Errno> {
+        self.table.get(fd, "rearm")?;
+        self.scripted(Call::Rearm)?;
+        if self.script.cannot_rearm {
+            return Ok(false);
+        }
+        self.settle();
+        self.poller.rearm(fd, token).map(|()| true)
+    }
+
+    fn try_listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
+        self.step(Call::Socket)?;
+        let socket = Entry::Listener(self.net.listeners.len());
+        let fd = self.table.open(socket).map_err(|errno| Fault {
+            call: "socket",
+            errno,
+        })?;
+        let opened = self.bind_and_listen(fd, spec);
+        if opened.is_err() {
+            self.table.close(fd, "close");
+        }
+        opened.map(|()| fd)
+    }
+
+    fn bind_and_listen(&mut self, fd: Fd, spec: &ListenSpec) -> Result<(), Fault> {
+        self.step(Call::SetOption)?;
+        self.step(Call::Bind)?;
+        let addr = self.net.bind(spec).map_err(|errno| Fault {
+            call: "bind",
+            errno,
+        })?;
+        self.step(Call::Listen)?;
+        // A negative backlog is a huge unsigned one to the kernel.
+        let asked = u32::try_from(spec.backlog).unwrap_or(u32::MAX);
+        let limit = asked.clamp(1, self.backlog_limit.max(1));
+        self.net.listen(fd, addr, spec, limit as usize);
+        Ok(())
+    }
+
+    /// One system call of several in a verb: counted, and failing under its own name.
+    fn step(&mut self, call: Call) -> Result<(), Fault> {
+        let name = match call {
+            Call::Socket => "socket",
+            Call::SetOption => "setsockopt",
+            Call::Bind => "bind",
+            _ => "listen",
+        };
+        self.tally.count(call);
+        self.scripted(call)
+            .map_err(|errno| Fault { call: name, errno })
+    }
+
+    fn try_accept(&mut self, fd: Fd) -> Result<(Fd, Addr), Errno> {
+        let listener = self.listener(fd, "accept");
+        // Linux reserves the descriptor before it looks at the queue.
+        if listener != Err(Errno(libc::EBADF)) && self.table.is_full() {
+            return Err(Errno(libc::EMFILE));
+        }
+        let listener = listener?;
+        self.scripted_on(Call::Accept, fd)?;
+        let link = self.net.accept(listener).ok_or(Errno(libc::EAGAIN))?;
+        if self.net.links[link].server.reset && self.script.abort_reset_accepts {
+            self.net.links[link].stage = Stage::Gone;
+            return Err(Errno(libc::ECONNABORTED));
+        }
+        let accepted = self.table.open(Entry::Stream(link))?;
+        let it = &mut self.net.links[link];
+        it.stage = Stage::Accepted(accepted);
+        if self.script.forget_options {
+            it.options = StreamOptions::default();
+        }
+        Ok((accepted, it.client_addr.into()))
+    }
+
+    fn try_read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let link = self.stream(fd, "read")?;
+        self.scripted_on(Call::Read, fd)?;
+        self.net.read(link, buffer)
+    }
+
+    fn try_write<'a>(
+        &mut self,
+        fd: Fd,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<usize, Errno> {
+        let link = self.stream(fd, "write")?;
+        self.scripted_on(Call::Write, fd)?;
+        let most = self.script.short_writes.unwrap_or(usize::MAX);
+        self.net.write(link, parts, most)
+    }
+
+    fn try_shutdown(&mut self, fd: Fd) -> Result<(), Errno> {
+        let link = self.stream(fd, "shutdown")?;
+        self.scripted(Call::Shutdown)?;
+        self.net.shutdown_write(link)
+    }
+
+    fn try_local_addr(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
+        let entry = self.table.get(fd, "getsockname")?;
+        self.scripted(Call::LocalAddr)?;
+        match entry {
+            Entry::Stream(link) => Ok(self.net.links[link].server_addr),
+            Entry::Listener(listener) => Ok(self.net.listeners[listener].addr),
+            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+        }
+    }
+
+    fn end(&mut self, fd: Fd, verb: &str, reset: bool) {
+        self.poller.remove(fd);
+        match self.table.close(fd, verb) {
+            Some(Entry::Listener(listener)) => self.net.close_listener(listener),
+            Some(Entry::Stream(link)) if reset => {
+                self.net.reset_client(link, Errno(libc::ECONNRESET));
+            }
+            Some(Entry::Stream(link)) => self.net.close(link),
+            Some(Entry::Spare) | None => {}
+        }
+        self.note(|| format!("{verb} {fd:?}"));
+    }
+}
+
+/// The verbs: each counts, acts, and leaves its line in the trace.
+impl Kernel for SimKernel {
+    fn now(&mut self) -> Instant {
+        self.base + self.elapsed()
+    }
+
+    fn wall(&mut self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + EPOCH + self.elapsed()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.dice.roll()
+    }
+
+    fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
+        self.tally.count(Call::Poll);
+        self.stalled = false;
+        events.clear();
+        let result = self.try_poll(events, timeout);
+        self.note(|| format!("poll for {timeout:?}: {result:?} {events:?}"));
+        result
+    }
+
+    fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.tally.count(Call::Register);
+        let result = self.try_register(fd, token, interest);
+        self.note(|| format!("register {fd:?} as {token:?}: {result:?}"));
+        result
+    }
+
+    fn rearm(&mut self, fd: Fd, token: Token) -> Result<bool, Errno> {
+        self.tally.count(Call::Rearm);
+        let result = self.try_rearm(fd, token);
+        self.note(|| format!("rearm {fd:?} as {token:?}: {result:?}"));
+        result
+    }
+
+    fn deregister(&mut self, fd: Fd) {
+        self.tally.count(Call::Deregister);
+        // The misuse is recorded; there is nothing to answer.
+        let _ = self.table.get(fd, "deregister");
+        self.poller.remove(fd);
+        self.note(|| format!("deregister {fd:?}"));
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.bell.clone()
+    }
+
+    fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
+        let result = self.try_listen(spec);
+        self.note(|| format!("listen on {}: {result:?}", spec.addr));
+        result
+    }
+
+    /// A descriptor of the real process is nothing that this host knows.
+    fn adopt_listener(&mut self, _: OwnedFd) -> Result<Fd, Fault> {
+        Err(Fault {
+            call: "getsockopt",
+            errno: Errno(libc::ENOTSOCK),
+        })
+    }
+
+    fn backlog_limit(&mut self) -> u32 {
+        self.backlog_limit
+    }
+
+    fn queue(&mut self, listener: Fd) -> Result<(u32, u32), Errno> {
+        self.tally.count(Call::Queue);
+        let index = self.listener(listener, "queue")?;
+        self.scripted(Call::Queue)?;
+        let it = &self.net.listeners[index];
+        Ok((it.queue.len() as u32, it.limit as u32))
+    }
+
+    fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
+        self.tally.count(Call::Accept);
+        let result = self.try_accept(listener);
+        self.note(|| format!("accept on {listener:?}: {result:?}"));
+        result
+    }
+
+    fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {
+        let link = self.stream(fd, "getsockopt");
+        link.is_ok_and(|link| self.net.links[link].has_options(options))
+    }
+
+    fn set_options(&mut self, fd: Fd, options: &StreamOptions) -> Result<(), Errno> {
+        self.tally.count(Call::SetOption);
+        let link = self.stream(fd, "setsockopt")?;
+        let result = self.scripted(Call::SetOption);
+        self.net.links[link].set_options(options);
+        self.note(|| format!("set options of {fd:?}: {result:?}"));
+        result
+    }
+
+    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.tally.count(Call::Read);
+        let result = self.try_read(fd, buffer);
+        self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
+        result
+    }
+
+    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+        self.tally.count(Call::Write);
+        let result = self.try_write(fd, std::iter::once(bytes));
+        self.note(|| format!("write {fd:?}, {} bytes: {result:?}", bytes.len()));
+        result
+    }
+
+    fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        self.tally.count(Call::Write);
+        if parts.len() > MAX_PARTS {
+            self.table
+                .violate(format!("write on {fd:?} of {} parts", parts.len()));
+            return Err(Errno(libc::EINVAL));
+        }
+        let result = self.try_write(fd, parts.iter().map(|part| &**part));
+        self.note(|| format!("write {fd:?}, {} parts: {result:?}", parts.len()));
+        result
+    }
+
+    fn take_error(&mut self, fd: Fd) -> Option<Errno> {
+        let link = self.stream(fd, "getsockopt").ok()?;
+        self.net.links[link].server.error.take()
+    }
+
+    fn shutdown_write(&mut self, fd: Fd) -> Result<(), Errno> {
+        self.tally.count(Call::Shutdown);
+        let result = self.try_shutdown(fd);
+        self.note(|| format!("shutdown {fd:?}: {result:?}"));
+        result
+    }
+
+    fn local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
+        self.tally.count(Call::LocalAddr);
+        self.try_local_addr(fd).map(Addr::from)
+    }
+
+    fn close(&mut self, fd: Fd) {
+        self.tally.count(Call::Close);
+        self.end(fd, "close", false);
+    }
+
+    fn reset(&mut self, fd: Fd) {
+        self.tally.count(Call::Reset);
+        self.end(fd, "reset", true);
+    }
+
+    fn lookup(&mut self, host: &str) -> Result<Vec<IpAddr>, std::io::Error> {
+        self.tally.count(Call::Lookup);
+        self.scripted(Call::Lookup)?;
+        if let Ok(ip) = host.parse() {
+            return Ok(vec![ip]);
+        }
+        let unknown = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such host");
+        self.names.get(host).cloned().ok_or_else(unknown)
+    }
+
+    fn descriptor_limit(&mut self) -> u64 {
+        self.table.soft_limit
+    }
+
+    fn raise_descriptor_limit(&mut self) -> Result<u64, Errno> {
+        self.table.soft_limit = self.table.hard_limit;
+        Ok(self.table.soft_limit)
+    }
+
+    fn spare(&mut self) -> Result<Fd, Errno> {
+        self.tally.count(Call::Spare);
+        self.scripted(Call::Spare)?;
+        let result = self.table.open(Entry::Spare);
+        self.note(|| format!("spare: {result:?}"));
+        result
+    }
+
+    fn sim(&mut self) -> Option<&mut Self> {
+        Some(self)
+    }
+}
+
+/// Centuries beyond what fits are as good as never.
+fn nanos(duration: Duration) -> Nanos {
+    Nanos::try_from(duration.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// Rounded up, so that a poll is never early.
+fn whole_grains(timeout: Duration) -> Nanos {
+    let rounded = timeout.as_nanos().div_ceil(POLL_GRAIN) * POLL_GRAIN;
+    Nanos::try_from(rounded).unwrap_or(Nanos::MAX)
+}
+
+#[cfg(test)]
+mod tests;

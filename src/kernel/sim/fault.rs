@@ -1,0 +1,138 @@
+//! The fault script: which call fails next and how, and how often each verb was called.
+//!
+//! Data only. It knows no descriptor and no connection; the kernel asks it before each
+//! real effect.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::kernel::Errno;
+
+/// The verbs that can be scripted and that are counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Call {
+    Poll,
+    Register,
+    Rearm,
+    Deregister,
+    /// The four steps of opening a listener, by the names that `Fault::call` gives them.
+    Socket,
+    SetOption,
+    Bind,
+    Listen,
+    Queue,
+    Accept,
+    Read,
+    /// Plain and vectored alike.
+    Write,
+    Shutdown,
+    LocalAddr,
+    Close,
+    Reset,
+    Spare,
+    Lookup,
+}
+
+/// What will go wrong.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    errnos: BTreeMap<Call, VecDeque<Errno>>,
+    /// Most bytes that one write call takes.
+    pub(super) short_writes: Option<usize>,
+    /// A connection that was reset in the queue fails its accept with ECONNABORTED (BSD);
+    /// otherwise it is accepted and its first read fails (Linux).
+    pub(super) abort_reset_accepts: bool,
+    /// `rearm` answers `false`, as on kqueue.
+    pub(super) cannot_rearm: bool,
+    /// Accepted sockets do not have their listener's options.
+    pub(super) forget_options: bool,
+}
+
+impl Script {
+    /// The next `times` calls of `call` fail with `errno`, after those scripted before.
+    pub(super) fn fail(&mut self, call: Call, errno: Errno, times: usize) {
+        let queue = self.errnos.entry(call).or_default();
+        queue.extend(std::iter::repeat_n(errno, times));
+    }
+
+    /// How this call fails, if it was told to.
+    pub(super) fn next(&mut self, call: Call) -> Option<Errno> {
+        self.errnos.get_mut(&call)?.pop_front()
+    }
+
+    /// Failures that have not happened yet.
+    pub(super) fn pending(&self) -> usize {
+        self.errnos.values().map(VecDeque::len).sum()
+    }
+
+    /// Forgets the failures that have not happened yet.
+    pub(super) fn clear(&mut self) {
+        self.errnos.clear();
+    }
+}
+
+/// How often each verb was called.
+#[derive(Debug, Default)]
+pub(super) struct Tally(BTreeMap<Call, u64>);
+
+impl Tally {
+    pub(super) fn count(&mut self, call: Call) {
+        *self.0.entry(call).or_default() += 1;
+    }
+
+    pub(super) fn of(&self, call: Call) -> u64 {
+        self.0.get(&call).copied().unwrap_or(0)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// SplitMix64: the whole source of chance in a simulated world.
+#[derive(Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn roll(&mut self) -> u64 {
+        // The published constants of SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripted_failures_come_in_order_and_then_stop() {
+        let mut script = Script::default();
+        script.fail(Call::Read, Errno(libc::EINTR), 2);
+        script.fail(Call::Read, Errno(libc::EAGAIN), 1);
+        assert_eq!(script.next(Call::Write), None);
+        let seen: Vec<_> = std::iter::from_fn(|| script.next(Call::Read)).collect();
+        assert_eq!(
+            seen,
+            [Errno(libc::EINTR), Errno(libc::EINTR), Errno(libc::EAGAIN)]
+        );
+    }
+
+    #[test]
+    fn the_dice_repeat_for_the_same_seed_only() {
+        let rolls = |seed| {
+            let mut dice = Dice::new(seed);
+            [dice.roll(), dice.roll(), dice.roll()]
+        };
+        assert_eq!(rolls(7), rolls(7));
+        assert_ne!(rolls(7), rolls(8));
+        // The first output for seed 0, from the reference implementation.
+        assert_eq!(rolls(0)[0], 0xe220_a839_7b1d_cdaf);
+    }
+}
