@@ -13,7 +13,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::str::FromStr;
 
-use crate::error::{Cause, Error, Op};
+use crate::error::{Cause, Error, Op, Place};
 
 /// What to speak, and over which address families.
 ///
@@ -236,10 +236,12 @@ impl Endpoint {
         self.network
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -255,6 +257,14 @@ impl Endpoint {
     /// `host:port`, as error texts show what was asked for (`:80`, `127.0.0.1:80`).
     pub(crate) fn address_text(&self) -> String {
         HostPort(self).to_string()
+    }
+
+    /// What an error says was aimed at: an address if it is one, else the text.
+    pub(crate) fn place(&self) -> Place {
+        match self.host {
+            Host::Ip { ip, scope } => Addr::from(socket_addr(ip, scope, self.port)).into(),
+            Host::Any | Host::Name(_) => self.address_text().into(),
+        }
     }
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Connection {
     fd: Fd,
     flags: Flags,
     pub(crate) owner: Owner,
-    pub(crate) listener: Option<ListenerId>,
+    /// Where it came from; it may be gone by now.
+    pub(crate) listener: ListenerId,
     pub(crate) peer: Addr,
 
     /// Output that the kernel has not taken; `None` while there is none.
@@ -38,18 +39,18 @@ pub(crate) struct Connection {
     /// Input that the handler has not consumed; `None` while there is none.
     leftover: Option<Leftover>,
 
-    idle_after: Nanos,
     active_at: Nanos,
     /// When output began to wait without progress; `NEVER` while nothing waits.
     stalled_at: Nanos,
+    /// Once `close` was called: the end of the linger time, for nothing is read then.
     read_deadline: Nanos,
     write_deadline: Nanos,
-    linger_deadline: Nanos,
     entry: Option<Entry>,
 
     bytes_read: u64,
     bytes_written: u64,
-    discarded: u64,
+    /// Bytes thrown away after `close`; counts up to 4 GiB, the drain limit is far below.
+    discarded: u32,
     reason: Option<CloseReason>,
     cold: Option<Box<Cold>>,
     #[cfg(test)]
@@ -60,6 +61,7 @@ pub(crate) struct Connection {
 #[derive(Debug, Default)]
 struct Cold {
     limits: Option<Limits>,
+    idle: Option<Nanos>,
     timers: Vec<TimerId>,
 }
 
@@ -104,7 +106,7 @@ impl Connection {
         token: Token,
         fd: Fd,
         peer: Addr,
-        listener: Option<ListenerId>,
+        listener: ListenerId,
         owner: Owner,
         engine: &Engine,
     ) -> Self {
@@ -117,12 +119,10 @@ impl Connection {
             peer,
             out: None,
             leftover: None,
-            idle_after: at_least_a_tick(engine.config.idle_timeout),
             active_at: engine.clock.nanos,
             stalled_at: NEVER,
             read_deadline: NEVER,
             write_deadline: NEVER,
-            linger_deadline: NEVER,
             entry: None,
             bytes_read: 0,
             bytes_written: 0,
@@ -151,6 +151,13 @@ impl Connection {
         let had = self.flags.has(flag);
         self.flags.clear(flag);
         had
+    }
+
+    /// Takes all callbacks off that are due for another reason than bytes.
+    pub(crate) fn take_notes(&mut self) -> Flags {
+        let notes = Flags(self.flags.0 & Flags::NOTES.0);
+        self.flags.clear(notes);
+        notes
     }
 
     pub(crate) fn set(&mut self, flag: Flags) {
@@ -212,10 +219,10 @@ impl Connection {
     pub(crate) fn note(&mut self, event: Event, engine: &mut Engine) {
         let ready = event.ready;
         // After the end of the stream there is nothing to read but an error.
-        if !self.has(Flags::EOF) || ready.contains(Readiness::ERROR) {
-            if ready.contains(Readiness::READABLE) || ready.contains(Readiness::READ_CLOSED) {
-                self.set(Flags::READABLE);
-            }
+        let readable =
+            ready.contains(Readiness::READABLE) || ready.contains(Readiness::READ_CLOSED);
+        if readable && (!self.has(Flags::EOF) || ready.contains(Readiness::ERROR)) {
+            self.set(Flags::READABLE);
         }
         if ready.contains(Readiness::READ_CLOSED) {
             self.set(Flags::FIN_SEEN);
@@ -223,10 +230,22 @@ impl Connection {
         if ready.contains(Readiness::WRITABLE) || ready.contains(Readiness::WRITE_CLOSED) {
             self.set(Flags::WRITABLE);
         }
-        if ready.contains(Readiness::ERROR) && !self.may_read(engine) {
-            if let Some(errno) = engine.kernel.take_error(self.fd) {
-                self.fail(Op::Read, "getsockopt", errno, engine);
-            }
+        if ready.contains(Readiness::ERROR) {
+            self.set(Flags::ERROR_SEEN);
+        }
+        // Where no read comes, or none but those that answer 0, the error is asked for.
+        if ready.contains(Readiness::ERROR) && (self.has(Flags::EOF) || !self.may_read(engine)) {
+            self.fail_if_broken(engine);
+        }
+    }
+
+    /// Ends the connection if an error was announced that no read has shown, because a FIN
+    /// hides it or because reading has paused: it is not announced twice.
+    pub(crate) fn fail_if_broken(&mut self, engine: &mut Engine) {
+        if self.take(Flags::ERROR_SEEN)
+            && let Some(errno) = engine.kernel.take_error(self.fd)
+        {
+            self.fail(Op::Read, "getsockopt", errno, engine);
         }
     }
 
@@ -234,18 +253,22 @@ impl Connection {
 
     /// Whether no reason to pause reading holds.
     pub(crate) fn may_read(&self, engine: &Engine) -> bool {
-        self.is_open() && !self.is_paused() && !engine.pressed
+        self.may_offer() && !engine.pressed
+    }
+
+    /// Whether the handler may be shown what has been read. It may while memory is short:
+    /// consuming what is left over is how memory is freed.
+    pub(crate) fn may_offer(&self) -> bool {
+        self.is_open() && !self.is_paused()
     }
 
     fn is_paused(&self) -> bool {
         self.has(Flags::PAUSED) || (self.has(Flags::FULL) && self.has(Flags::AUTO_PAUSE))
     }
 
-    /// Whether a service of the read side would find something to do.
+    /// Whether a service of the read side would find news.
     pub(crate) fn wants_reading(&self) -> bool {
-        self.has(Flags::READABLE)
-            || self.has(Flags::OFFER)
-            || (self.has(Flags::EOF) && !self.has(Flags::EOF_TOLD))
+        self.has(Flags::READABLE) || (self.has(Flags::EOF) && !self.has(Flags::EOF_TOLD))
     }
 
     /// One read call at most, joined with what was left over. Clears `READABLE` when the
@@ -333,6 +356,8 @@ impl Connection {
             Received::Eof => {
                 self.flags.clear(Flags::READABLE);
                 self.set(Flags::EOF);
+                // A FIN hides the reset that followed it from every later read.
+                self.fail_if_broken(engine);
                 None
             }
             Received::WouldBlock => {
@@ -403,9 +428,9 @@ impl Connection {
                 return;
             }
             if let Some(n) = self.receive(engine, shared, &mut budget) {
-                self.discarded += n as u64;
+                self.discarded = self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
                 engine.stats.bytes_discarded += n as u64;
-                if self.discarded > engine.config.drain_limit as u64 {
+                if self.discarded as usize > engine.config.drain_limit {
                     self.set(Flags::RESET);
                     self.die(CloseReason::Local, engine);
                     return;
@@ -602,6 +627,8 @@ impl Connection {
         engine.stats.bytes_written += n as u64;
         engine.account(n, 0);
         if out.is_empty() {
+            // Also when a write by somebody else's callback has taken the queue along.
+            self.stalled_at = NEVER;
             if let Some(out) = self.out.take() {
                 engine.pool.put_outbound(out);
             }
@@ -645,11 +672,10 @@ impl Connection {
         }
     }
 
-    /// Reading resumes: what was left is offered even if nothing new comes.
+    /// Reading resumes: what was left is offered even if nothing new comes. Whether
+    /// anything is left shows later: during a callback the bytes are lent out.
     fn offer_again(&mut self) {
-        if self.unread() > 0 {
-            self.set(Flags::OFFER);
-        }
+        self.set(Flags::OFFER);
     }
 
     /// Waits for memory; nobody will announce the end of that wait but the engine.
@@ -675,7 +701,7 @@ impl Connection {
         self.set(Flags::CLOSING);
         self.reason = Some(reason);
         let linger = nanos(engine.config.linger);
-        self.linger_deadline = engine.clock.nanos.saturating_add(linger);
+        self.read_deadline = engine.clock.nanos.saturating_add(linger);
         self.arm(engine);
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
@@ -784,7 +810,7 @@ impl Connection {
 
     /// Gives everything back and says how it ended.
     pub(crate) fn retire(mut self, engine: &mut Engine) -> Closed {
-        let unread = self.unread() as u64 + self.discarded;
+        let unread = self.unread() as u64 + u64::from(self.discarded);
         let mut unsent = 0;
         if let Some(mut out) = self.out.take() {
             unsent = out.clear(&mut engine.pool);
@@ -816,6 +842,10 @@ impl Connection {
     // Deadlines.
 
     pub(crate) fn set_deadline(&mut self, which: Deadline, at: Nanos, engine: &mut Engine) {
+        // Only the linger time holds from `close` on.
+        if !self.is_open() {
+            return;
+        }
         match which {
             Deadline::Read => self.read_deadline = at,
             Deadline::Write => self.write_deadline = at,
@@ -826,7 +856,8 @@ impl Connection {
 
     /// Counts from now, and is renewed by every byte that moves.
     pub(crate) fn set_idle(&mut self, after: Option<Duration>, engine: &mut Engine) {
-        self.idle_after = after.map_or(NEVER, at_least_a_tick);
+        let after = after.map_or(NEVER, at_least_a_tick);
+        self.cold.get_or_insert_default().idle = Some(after);
         self.active_at = engine.clock.nanos;
         self.arm(engine);
     }
@@ -834,15 +865,17 @@ impl Connection {
     /// The earliest limit that holds now.
     fn next_deadline(&self, engine: &Engine) -> Nanos {
         if self.has(Flags::CLOSING) {
-            return self.linger_deadline;
+            return self.read_deadline;
         }
         self.read_deadline
-            .min(self.idle_deadline())
+            .min(self.idle_deadline(engine))
             .min(self.output_deadline(engine))
     }
 
-    fn idle_deadline(&self) -> Nanos {
-        self.active_at.saturating_add(self.idle_after)
+    fn idle_deadline(&self, engine: &Engine) -> Nanos {
+        let own = self.cold.as_ref().and_then(|cold| cold.idle);
+        let after = own.unwrap_or_else(|| at_least_a_tick(engine.config.idle_timeout));
+        self.active_at.saturating_add(after)
     }
 
     fn stall_deadline(&self, engine: &Engine) -> Nanos {
@@ -880,12 +913,18 @@ impl Connection {
         self.entry = None;
     }
 
+    /// Whether the wheel will look at this connection in time for its next limit.
+    pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
+        let at = self.next_deadline(engine);
+        at == NEVER || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at)
+    }
+
     /// The first limit that has passed. It is taken off, so that it fires once per setting;
     /// the idle limit begins anew.
     pub(crate) fn take_due(&mut self, engine: &Engine) -> Option<Deadline> {
         let now = engine.clock.nanos;
         if self.has(Flags::CLOSING) {
-            return (self.linger_deadline <= now).then_some(Deadline::Linger);
+            return (self.read_deadline <= now).then_some(Deadline::Linger);
         }
         if self.read_deadline <= now {
             self.read_deadline = NEVER;
@@ -899,7 +938,7 @@ impl Connection {
             self.stalled_at = now;
             return Some(Deadline::WriteStall);
         }
-        if self.idle_deadline() <= now {
+        if self.idle_deadline(engine) <= now {
             self.active_at = now;
             return Some(Deadline::Idle);
         }
@@ -1005,9 +1044,11 @@ impl Flags {
 
     /// `on_accept` returned a session: the listener counts it.
     pub(crate) const ADMITTED: Self = Self(1 << 22);
+    /// The kernel announced an error, which a read may not show.
+    const ERROR_SEEN: Self = Self(1 << 23);
 
     /// Whether any of `other` is set.
-    fn has(self, other: Self) -> bool {
+    pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 

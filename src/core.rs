@@ -120,13 +120,10 @@ impl Core {
         for timer in conn.take_timers() {
             self.cancel_timer(timer);
         }
-        if conn.has(Flags::ADMITTED) {
-            if let Some(listener) = conn
-                .listener
-                .and_then(|id| self.listeners.get_mut(id.token()))
-            {
-                listener.open -= 1;
-            }
+        if conn.has(Flags::ADMITTED)
+            && let Some(listener) = self.listeners.get_mut(conn.listener.token())
+        {
+            listener.open -= 1;
         }
         Some(conn)
     }

@@ -91,7 +91,7 @@ impl Engine {
 
     /// How long the poll may wait: not at all while work is left over, else until the next
     /// deadline, else for ever; never longer than `most`.
-    pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
+    pub(crate) fn wait(&mut self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
         if work_waits
             || !self.ready.is_empty()
             || !self.unflushed.is_empty()
@@ -107,11 +107,18 @@ impl Engine {
         if next == NEVER {
             return most;
         }
-        let until = Duration::from_nanos(next.saturating_sub(self.clock.measured));
+        // Read anew: whoever calls `turn` in a loop of their own may have been elsewhere.
+        let now = self.clock.at(self.kernel.now());
+        let until = Duration::from_nanos(next.saturating_sub(now));
         Some(most.map_or(until, |most| most.min(until)))
     }
 
-    /// Polls, then reads the clock: `now` is this value all turn.
+    /// Before the first callback, which may come long after the loop was made.
+    pub(crate) fn start(&mut self) {
+        self.clock.set(self.kernel.now());
+    }
+
+    /// Polls, then reads the clock: `now` is this value all turn, and the wheel stands there.
     pub(crate) fn poll(
         &mut self,
         events: &mut Vec<Event>,
@@ -130,6 +137,7 @@ impl Engine {
             }
         }
         self.clock.set(self.kernel.now());
+        self.wheel.advance(self.clock.nanos);
         // A panic that was let through may have left this behind.
         self.current = None;
         self.stats.turns += 1;
@@ -137,8 +145,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads the clock a second time: the wait that follows is measured from here, and so
-    /// is what the turn took.
+    /// Reads the clock a second time, to know what the turn took.
     pub(crate) fn end_turn(&mut self) {
         let now = self.kernel.now();
         let took = now.saturating_duration_since(self.clock.now);

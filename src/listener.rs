@@ -360,6 +360,17 @@ impl Listener {
         [Some(self.fd), self.spare].into_iter().flatten()
     }
 
+    pub(crate) fn fd(&self) -> Fd {
+        self.fd
+    }
+
+    /// Whether clients in the queue have good reason to be there: somebody will start
+    /// again. `open` are the loop's connections.
+    pub(crate) fn may_wait(&self, open: usize, engine: &Engine) -> bool {
+        let capped = open >= engine.max_connections || self.is_full();
+        self.state.paused || engine.pressed || capped || self.entry.is_some()
+    }
+
     /// Clients waiting in the kernel's queue, and its limit.
     pub(crate) fn queue(&self, engine: &mut Engine) -> Result<(u32, u32), Errno> {
         engine.kernel.queue(self.fd)
@@ -464,7 +475,7 @@ impl Listener {
             *taken += 1;
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
-                Accepted::Empty => return self.emptied(),
+                Accepted::Empty => return self.emptied(engine),
                 Accepted::Lost(errno) => self.lost(errno, engine),
                 Accepted::Exhausted(errno) => return self.exhausted(errno, engine),
                 Accepted::Ended(errno) => return self.ended(errno, engine),
@@ -494,9 +505,7 @@ impl Listener {
     }
 
     fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
-        self.state.exhausted = false;
-        self.backoff = engine.config.accept_backoff_min;
-        self.cancel_retry(engine);
+        self.recovered(engine);
         self.see_to_options(fd, engine);
         Step::Client(fd, peer)
     }
@@ -508,16 +517,14 @@ impl Listener {
         let inherits = *self
             .inherits
             .get_or_insert_with(|| engine.kernel.has_options(fd, options));
-        if !inherits {
-            if let Err(errno) = engine.kernel.set_options(fd, options) {
-                log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", self.addr);
-            }
+        if !inherits && let Err(errno) = engine.kernel.set_options(fd, options) {
+            log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", self.addr);
         }
     }
 
-    fn emptied(&mut self) -> Step {
+    fn emptied(&mut self, engine: &mut Engine) -> Step {
+        self.recovered(engine);
         self.state.ready = false;
-        self.state.exhausted = false;
         self.batch = 1;
         if self.state.stopping {
             self.state.dead = true;
@@ -580,6 +587,13 @@ impl Listener {
         }
     }
 
+    /// An episode without descriptors is over; the next one is told and begins anew.
+    fn recovered(&mut self, engine: &mut Engine) {
+        self.state.exhausted = false;
+        self.backoff = engine.config.accept_backoff_min;
+        self.cancel_retry(engine);
+    }
+
     fn cancel_retry(&mut self, engine: &mut Engine) {
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
@@ -598,7 +612,7 @@ impl Listener {
         self.spare = engine.kernel.spare().ok();
         match emptied {
             Some(true) => {
-                self.emptied();
+                self.emptied(engine);
                 // The loop is still out of descriptors: the next client is no new episode.
                 self.state.exhausted = true;
             }
@@ -609,7 +623,7 @@ impl Listener {
     }
 
     /// Whether the queue was seen empty; `None` if not even one descriptor could be had.
-    fn shed_batch(&mut self, engine: &mut Engine) -> Option<bool> {
+    fn shed_batch(&self, engine: &mut Engine) -> Option<bool> {
         for _ in 0..engine.config.accept_budget {
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, _) => {
@@ -714,12 +728,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
             Err(fault) => {
                 let no_such_family = has_no_ipv6(fault);
                 first.get_or_insert_with(|| {
-                    Error::new(
-                        Op::Listen,
-                        Some(network),
-                        Some(endpoint.address_text().into()),
-                        fault,
-                    )
+                    Error::new(Op::Listen, Some(network), Some(endpoint.place()), fault)
                 });
                 if !no_such_family {
                     break;

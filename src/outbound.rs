@@ -67,6 +67,7 @@ impl Outbound {
     }
 
     /// Memory held: capacities of owned buffers and whole lengths of shared ones.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn held(&self) -> usize {
         self.sealed_held + self.tail.capacity()
     }
@@ -375,6 +376,7 @@ impl Pool {
     }
 
     /// Bytes kept for reuse at this moment.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn kept(&self) -> usize {
         self.outbounds_kept + self.buffers_kept
     }

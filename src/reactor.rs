@@ -220,6 +220,7 @@ impl<H: Handler> Reactor<H> {
     fn start(&mut self) -> io::Result<()> {
         let handle = self.inbox.handle();
         let Self { handler, core, .. } = self;
+        core.engine.start();
         let started = guarded(core, "on_start", |core| {
             handler.on_start(&mut Context::new(core, Owner::default()), &handle)
         });
@@ -333,7 +334,8 @@ impl<H: Handler> Reactor<H> {
                 }
             } else if let Some(listener) = listeners.get_mut(event.token) {
                 listener.note(engine);
-                if listener.leads_to_accepting() {
+                // Whoever came off the ready list accepts in this turn anyway, once.
+                if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
                     self.accepting.push(event.token);
                 }
             } else if event.token != Token::WAKE {
@@ -363,26 +365,29 @@ impl<H: Handler> Reactor<H> {
 
     /// Callbacks that are due for another reason than bytes.
     fn serve_notes(&mut self, token: Token) {
-        if self.take_note(token, Flags::DUE) {
+        let Some(conn) = self.core.conns.get_mut(token) else {
+            return;
+        };
+        // All of them at once: what these callbacks bring about is for the next turn.
+        let notes = conn.take_notes();
+        if notes.has(Flags::DUE) {
+            // Even of a closing connection: its linger time may be over.
             self.fire_deadlines(token);
         }
-        let Core { conns, engine, .. } = &mut self.core;
-        if let Some(conn) = conns.get_mut(token) {
-            conn.settle(engine);
-        }
-        if self.take_note(token, Flags::DRAINED) {
+        self.settle(token);
+        if notes.has(Flags::DRAINED) && self.is_open(token) {
             self.callback(token, "on_write", |handler, conn, session, _| {
                 handler.on_write(conn, session)
             });
             self.settle(token);
         }
-        if self.take_note(token, Flags::WAKE) {
+        if notes.has(Flags::WAKE) && self.is_open(token) {
             self.callback(token, "on_wake", |handler, conn, session, _| {
                 handler.on_wake(conn, session)
             });
             self.settle(token);
         }
-        if self.take_note(token, Flags::SHUTDOWN) {
+        if notes.has(Flags::SHUTDOWN) && self.is_open(token) {
             self.callback(token, "on_shutdown", |handler, conn, session, _| {
                 handler.on_shutdown(conn, session)
             });
@@ -390,13 +395,9 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Takes a note off a connection; a closing one gets no more callbacks for its notes,
-    /// but its linger time may be due.
-    fn take_note(&mut self, token: Token, note: Flags) -> bool {
-        let Some(conn) = self.core.conns.get_mut(token) else {
-            return false;
-        };
-        conn.take(note) && (conn.is_open() || note == Flags::DUE)
+    /// A closing connection gets no more callbacks for its notes.
+    fn is_open(&self, token: Token) -> bool {
+        self.core.conns.get(token).is_some_and(Connection::is_open)
     }
 
     // Reading.
@@ -406,7 +407,8 @@ impl<H: Handler> Reactor<H> {
     /// resumes it.
     fn read(&mut self, token: Token) {
         let mut budget = Budget::of_a_turn(&self.core.engine);
-        while let Some(filled) = self.fill(token, &mut budget) {
+        let mut first = true;
+        while let Some(filled) = self.fill(token, &mut budget, std::mem::take(&mut first)) {
             match filled {
                 Filled::Shared(len) => self.offer_shared(token, len),
                 Filled::Own => self.offer_own(token, false),
@@ -418,32 +420,39 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// What is to be offered next; `None` if this connection's turn is over.
-    fn fill(&mut self, token: Token, budget: &mut Budget) -> Option<Filled> {
+    /// What is to be offered next; `None` if this connection's turn is over. Leftovers are
+    /// offered again by the first call only: who asks for that while it runs asks for the
+    /// next turn, or a handler could hold the loop for ever.
+    fn fill(&mut self, token: Token, budget: &mut Budget, first: bool) -> Option<Filled> {
         let Core { conns, engine, .. } = &mut self.core;
         let conn = conns.get_mut(token)?;
         if !conn.is_open() {
             conn.drain(engine, &mut self.buffer);
             return None;
         }
-        if !conn.wants_reading() {
+        let offer = first && conn.has(Flags::OFFER);
+        if !offer && !conn.wants_reading() {
             return None;
         }
         if !conn.may_read(engine) {
-            if engine.pressed {
-                conn.park(engine);
-            }
+            conn.fail_if_broken(engine);
+        }
+        if !conn.may_offer() {
             return None;
         }
         let mut filled = Filled::Nothing;
-        if conn.has(Flags::READABLE) {
+        if engine.pressed {
+            conn.park(engine);
+        } else if conn.has(Flags::READABLE) {
             if budget.is_spent() {
                 conn.make_ready(engine);
                 return None;
             }
             filled = conn.fill(engine, &mut self.buffer, budget);
         }
-        let offer = conn.take(Flags::OFFER);
+        if offer {
+            conn.take(Flags::OFFER);
+        }
         if filled == Filled::Nothing && offer && conn.unread() > 0 && conn.is_open() {
             filled = Filled::Own;
         }
@@ -495,11 +504,11 @@ impl<H: Handler> Reactor<H> {
 
     /// Once, after every byte was offered, and only while reading is not paused.
     fn tell_eof(&mut self, token: Token) {
-        let Core { conns, engine, .. } = &mut self.core;
+        let Core { conns, .. } = &mut self.core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
-        if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_read(engine) {
+        if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
             self.offer_own(token, true);
         }
@@ -555,7 +564,7 @@ impl<H: Handler> Reactor<H> {
             .map_or_else(Owner::default, |listener| listener.owner);
         let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns.insert(|token| Connection::new(token, fd, peer, Some(id), owner, engine));
+        let made = conns.insert(|token| Connection::new(token, fd, peer, id, owner, engine));
         let Some(token) = made else {
             engine.stats.refused += 1;
             return engine.kernel.close(fd);
@@ -650,9 +659,9 @@ impl<H: Handler> Reactor<H> {
             self.core.engine.stop(grace);
         }
         while let Some(post) = self.tasks.pop_front() {
-            self.core.engine.stats.posted += 1;
             match post {
                 Post::Loop(task) => {
+                    self.core.engine.stats.posted += 1;
                     let Self { handler, core, .. } = self;
                     guarded(core, "post", |core| {
                         task(handler, &mut Context::new(core, Owner::default()));
@@ -667,8 +676,11 @@ impl<H: Handler> Reactor<H> {
                         .is_none_or(|conn| !conn.is_open())
                     {
                         self.core.engine.stats.posted_to_gone += 1;
+                        // What the closure holds is the application's, and so is its end.
+                        guarded(&mut self.core, "post_to", |_| drop(task));
                         continue;
                     }
+                    self.core.engine.stats.posted += 1;
                     self.callback(token, "post_to", |handler, conn, session, _| {
                         task(handler, conn, session)
                     });
@@ -679,10 +691,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Readiness that came in the same turn has been served, so a deadline that a callback
-    /// has moved is not due any more. What is set from here on waits for the next turn.
+    /// has moved is not due any more. What was due is known since the clock was read: a
+    /// timer set for the past since then waits for the next turn.
     fn fire_timers(&mut self) {
-        let engine = &mut self.core.engine;
-        engine.wheel.advance(engine.clock.nanos);
         while let Some((_, token)) = self.core.engine.wheel.pop_due() {
             match token.kind() {
                 Some(Kind::Conn) => {
@@ -819,6 +830,17 @@ impl<H: Handler> Reactor<H> {
             self.core.feed();
         }
         self.core.unpark();
+    }
+
+    // For the simulated world.
+
+    /// Whether the next turn would wait, if the kernel had nothing to report.
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.core.engine.wait(None, self.inbox.is_rung()) != Some(Duration::ZERO)
+    }
+
+    pub(crate) fn core(&mut self) -> &mut Core {
+        &mut self.core
     }
 
     // Calling out.

@@ -213,10 +213,12 @@ impl Wheel {
     }
 
     /// Entries in the wheel, those due and not yet popped included.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }

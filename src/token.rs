@@ -98,10 +98,6 @@ macro_rules! id {
             pub(crate) fn token(self) -> Token {
                 self.0
             }
-
-            pub(crate) fn index(self) -> usize {
-                self.0.index()
-            }
         }
 
         impl fmt::Debug for $name {

@@ -14,10 +14,6 @@
 //! retransmits); buffers count payload bytes only; an IPv4 client of a dual-stack
 //! listener keeps its IPv4 address.
 
-// The harness that makes these public is a room of its own; what it does not forward yet
-// is used by the tests below only.
-#![allow(dead_code, unused_imports)]
-
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,8 +38,10 @@ mod pipe;
 mod poller;
 mod table;
 
-pub(crate) use self::fault::Call;
-pub(crate) use self::peer::{Peer, PeerState};
+pub use self::fault::Call;
+pub(crate) use self::peer::Peer;
+#[cfg(test)]
+pub(crate) use self::peer::PeerState;
 
 /// Wall-clock time at virtual time zero: 2026-01-01 00:00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
@@ -68,6 +66,7 @@ pub(crate) struct SimKernel {
     names: BTreeMap<String, Vec<IpAddr>>,
     backlog_limit: u32,
     horizon: Option<Nanos>,
+    #[cfg_attr(not(test), allow(dead_code, reason = "this room's own tests look at it"))]
     stalled: bool,
     trace: Option<VecDeque<String>>,
 }
@@ -112,6 +111,7 @@ impl SimKernel {
     }
 
     /// Moves the clock and delivers what falls due, whatever the horizon.
+    #[cfg(test)]
     pub(crate) fn advance(&mut self, by: Duration) {
         self.net
             .advance_to(self.net.now().saturating_add(nanos(by)));
@@ -125,8 +125,27 @@ impl SimKernel {
     }
 
     /// Whether the last poll would have waited for ever: no timeout, and nothing under way.
+    #[cfg(test)]
     pub(crate) fn stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Whether a poll at this moment would bring anything.
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.settle();
+        self.poller.has_changes()
+            || self.net.has_pieces()
+            || self.bell.0.load(Ordering::Acquire)
+            || self.net.next_due().is_some_and(|due| due <= self.net.now())
+    }
+
+    /// What is true of a descriptor now, announced or not.
+    pub(crate) fn state_of(&self, fd: Fd) -> Readiness {
+        match self.table.peek(fd) {
+            Some(Entry::Stream(link)) => self.net.links[link].state(),
+            Some(Entry::Listener(listener)) => self.net.listeners[listener].state(),
+            Some(Entry::Spare) | None => Readiness::default(),
+        }
     }
 
     /// When the next thing that is under way in the network arrives.
@@ -248,6 +267,7 @@ impl SimKernel {
     }
 
     /// Descriptors ever opened, and ever closed.
+    #[cfg(test)]
     pub(crate) fn descriptors_used(&self) -> (u64, u64) {
         (self.table.opened, self.table.closed)
     }

@@ -5,8 +5,12 @@
 //! condition, and gives up after [`PATIENCE`].
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(
+    unreachable_pub,
+    reason = "public towards the test file that includes it"
+)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use windlass::{
-    Addr, Closed, Config, Conn, ConnId, Context, Deadline, Error, Handle, Handler, Input, Listen,
-    ListenerId, Reactor, Stats, Summary, TimerId,
+    Addr, CloseReason, Closed, Config, Conn, ConnId, Context, Deadline, Error, Handle, Handler,
+    Input, Listen, ListenerId, Reactor, Stats, Summary, TimerId,
 };
 
 /// Longer than anything takes on a loaded machine; whoever waits longer has failed.
@@ -215,7 +219,7 @@ pub enum What {
     Timeout(Deadline),
     Wake,
     Shutdown,
-    Close(Arc<Reported>),
+    Close(Reported),
     Timer(TimerId),
     /// The text of the error.
     AcceptError(String),
@@ -224,8 +228,64 @@ pub enum What {
     Note(String),
 }
 
-/// [`Closed`], to be kept.
-pub type Reported = Closed;
+/// [`Closed`], in a form that can be kept and compared.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reported {
+    pub id: ConnId,
+    pub reason: Why,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub unread: u64,
+    pub unsent: u64,
+}
+
+/// `CloseReason`, likewise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Why {
+    Eof,
+    Local,
+    /// The text of the handler's error.
+    Handler(String),
+    Timeout(Deadline),
+    Reset,
+    Overflow,
+    InputTooLong,
+    Shutdown,
+    Panic,
+    /// The errno.
+    Io(Option<i32>),
+}
+
+impl From<&Closed> for Reported {
+    fn from(closed: &Closed) -> Self {
+        Self {
+            id: closed.id,
+            reason: Why::from(&closed.reason),
+            bytes_read: closed.bytes_read,
+            bytes_written: closed.bytes_written,
+            unread: closed.unread,
+            unsent: closed.unsent,
+        }
+    }
+}
+
+impl From<&CloseReason> for Why {
+    fn from(reason: &CloseReason) -> Self {
+        match reason {
+            CloseReason::Eof => Self::Eof,
+            CloseReason::Local => Self::Local,
+            CloseReason::Handler(error) => Self::Handler(error.to_string()),
+            CloseReason::Timeout(which) => Self::Timeout(*which),
+            CloseReason::Reset => Self::Reset,
+            CloseReason::Overflow => Self::Overflow,
+            CloseReason::InputTooLong => Self::InputTooLong,
+            CloseReason::Shutdown => Self::Shutdown,
+            CloseReason::Panic => Self::Panic,
+            CloseReason::Io(error) => Self::Io(error.raw_os_error()),
+            other => panic!("a reason that these tests do not know: {other:?}"),
+        }
+    }
+}
 
 impl What {
     /// The name of the callback.
@@ -309,7 +369,7 @@ impl Log {
     }
 
     /// How each connection that ended did so.
-    pub fn closes(&self) -> Vec<Arc<Reported>> {
+    pub fn closes(&self) -> Vec<Reported> {
         closes(&self.lock().events)
     }
 
@@ -343,7 +403,7 @@ impl Log {
 
     /// Waits for that many ends, and answers all of them.
     #[track_caller]
-    pub fn wait_closes(&self, times: usize) -> Vec<Arc<Reported>> {
+    pub fn wait_closes(&self, times: usize) -> Vec<Reported> {
         self.wait_for("close", times);
         self.closes()
     }
@@ -394,11 +454,11 @@ pub fn count(events: &[Event], name: &str) -> usize {
         .count()
 }
 
-pub fn closes(events: &[Event]) -> Vec<Arc<Reported>> {
+pub fn closes(events: &[Event]) -> Vec<Reported> {
     events
         .iter()
         .filter_map(|event| match &event.what {
-            What::Close(closed) => Some(Arc::clone(closed)),
+            What::Close(closed) => Some(closed.clone()),
             _ => None,
         })
         .collect()
@@ -626,7 +686,7 @@ impl Handler for Recorder {
         let _inside = log.enter();
         assert_eq!(session, closed.id, "a stranger's session");
         (self.close)(cx, closed);
-        log.push(Some(closed.id), cx.now(), What::Close(kept(closed)));
+        log.push(Some(closed.id), cx.now(), What::Close(closed.into()));
     }
 
     fn on_accept_error(&mut self, cx: &mut Context<'_>, listener: ListenerId, error: &Error) {
@@ -646,4 +706,293 @@ impl Handler for Recorder {
     fn on_stop(&mut self, cx: &mut Context<'_>) {
         self.log.push(None, cx.now(), What::Stop);
     }
+}
+
+impl Recorder {
+    /// Writes the event, then runs the test's part of the callback.
+    fn about<R>(
+        &mut self,
+        conn: &mut Conn<'_>,
+        session: &Owner,
+        what: What,
+        act: impl FnOnce(&mut Self, &mut Conn<'_>) -> R,
+    ) -> R {
+        let log = self.log.clone();
+        let _inside = log.enter();
+        assert_eq!(*session, conn.id(), "a stranger's session");
+        log.push(Some(conn.id()), conn.now(), what);
+        act(self, conn)
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// Clients.
+
+/// A client with time limits on everything it does.
+#[track_caller]
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    try_connect(addr).expect("connect")
+}
+
+/// The same, for servers that may reset a client before it knows that it is connected.
+pub fn try_connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    TcpStream::connect_timeout(&addr, PATIENCE).map(patient)
+}
+
+/// Connects to a server that resets whom it accepts: before or after the client knows.
+#[track_caller]
+pub fn connect_for_a_reset(addr: SocketAddr) {
+    match try_connect(addr) {
+        Ok(mut client) => expect_reset(&mut client),
+        Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+    }
+}
+
+pub fn connect_many(addr: SocketAddr, n: usize) -> Vec<TcpStream> {
+    (0..n).map(|_| connect(addr)).collect()
+}
+
+/// A client whose kernel buffers hold little, so that a full pipe comes soon.
+#[track_caller]
+pub fn connect_small(addr: SocketAddr, buffers: usize) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("socket");
+    socket.set_recv_buffer_size(buffers).expect("SO_RCVBUF");
+    socket.set_send_buffer_size(buffers).expect("SO_SNDBUF");
+    socket
+        .connect_timeout(&addr.into(), PATIENCE)
+        .expect("connect");
+    patient(socket.into())
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+#[track_caller]
+pub fn send(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("send");
+}
+
+#[track_caller]
+pub fn read_exactly(stream: &mut TcpStream, n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    stream.read_exact(&mut bytes).expect("read");
+    bytes
+}
+
+/// Sends, and reads back as many bytes.
+#[track_caller]
+pub fn round_trip(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
+    send(stream, bytes);
+    read_exactly(stream, bytes.len())
+}
+
+/// How a stream ended for its reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Eof,
+    Reset,
+}
+
+/// Everything up to the end, and which end it was. Fails if there is none in time.
+#[track_caller]
+pub fn read_to_end_or_reset(stream: &mut TcpStream) -> (Vec<u8>, Ending) {
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 * KIB];
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return (bytes, Ending::Eof),
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return (bytes, Ending::Reset);
+            }
+            Err(error) => panic!("no end came, but {error} after {} bytes", bytes.len()),
+        }
+    }
+}
+
+/// Everything up to the peer's FIN. Fails on a reset.
+#[track_caller]
+pub fn read_to_eof(stream: &mut TcpStream) -> Vec<u8> {
+    let (bytes, ending) = read_to_end_or_reset(stream);
+    assert_eq!(ending, Ending::Eof, "after {} bytes", bytes.len());
+    bytes
+}
+
+/// Reads until ECONNRESET. Fails on a FIN.
+#[track_caller]
+pub fn expect_reset(stream: &mut TcpStream) {
+    let (bytes, ending) = read_to_end_or_reset(stream);
+    assert_eq!(ending, Ending::Reset, "after {} bytes", bytes.len());
+}
+
+/// Sends FIN and goes on reading.
+pub fn finish(stream: &TcpStream) {
+    stream.shutdown(Shutdown::Write).expect("shutdown");
+}
+
+/// Ends a connection with RST.
+pub fn reset(stream: TcpStream) {
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+}
+
+/// Whether a read would find nothing at this moment: no bytes, no end.
+pub fn is_silent(stream: &TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    let seen = stream.peek(&mut [0; 1]);
+    stream.set_nonblocking(false).unwrap();
+    matches!(seen, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Sends until nobody takes any more, or `most` bytes are gone; answers how many went.
+/// "Nobody" is a pause of that length.
+pub fn send_until_stuck(stream: &mut TcpStream, most: usize, pause: Duration) -> usize {
+    stream.set_write_timeout(Some(pause)).unwrap();
+    let chunk = vec![b'x'; 16 * KIB];
+    let mut sent = 0;
+    while sent < most {
+        match stream.write(&chunk[..chunk.len().min(most - sent)]) {
+            Ok(n) => sent += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    sent
+}
+
+// Waiting, bytes and luck.
+
+/// Polls a condition until it holds; `false` if it never did within `limit`. For what has
+/// no event to wait for; see [`Log::wait`] for what has.
+pub fn eventually(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// A random number generator that can be repeated (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From `low` to below `high`.
+    pub fn range(&mut self, low: usize, high: usize) -> usize {
+        low + (self.next() % (high - low) as u64) as usize
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.next().is_multiple_of(n)
+    }
+}
+
+/// Bytes in which a gap, a repeat or a swap shows.
+pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut rng = Rng::new(seed);
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&rng.next().to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Compares long byte strings without printing them.
+#[track_caller]
+pub fn assert_same(got: &[u8], want: &[u8]) {
+    if got == want {
+        return;
+    }
+    let at = got.iter().zip(want).take_while(|(a, b)| a == b).count();
+    panic!(
+        "{} bytes came, {} were sent, and they differ from byte {at} on",
+        got.len(),
+        want.len()
+    );
+}
+
+// The process.
+
+/// Descriptors that this process has open.
+pub fn open_descriptors() -> usize {
+    let listing = fs::read_dir("/proc/self/fd").or_else(|_| fs::read_dir("/dev/fd"));
+    // The listing's own descriptor is among them.
+    listing.expect("a list of descriptors").count() - 1
+}
+
+/// Processor time that this process has used, in user and in system mode, all threads.
+pub fn cpu_time() -> Duration {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Processor time that the calling thread has used.
+pub fn thread_cpu_time() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+#[allow(unsafe_code, reason = "the standard library has no processor time")]
+fn clock(which: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid timespec for the call to fill.
+    let answer = unsafe { libc::clock_gettime(which, &mut time) };
+    assert_eq!(answer, 0, "clock_gettime");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The soft and the hard limit of this process's descriptors.
+#[allow(unsafe_code, reason = "the standard library has no resource limits")]
+pub fn descriptor_limit() -> (libc::rlim_t, libc::rlim_t) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid rlimit for the call to fill.
+    let answer = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    assert_eq!(answer, 0, "getrlimit");
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Sets the soft limit. It holds for the whole process, so a test that lowers it must be
+/// alone in its file or keep the others out.
+#[allow(unsafe_code, reason = "the standard library has no resource limits")]
+pub fn set_descriptor_limit(soft: libc::rlim_t) {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: descriptor_limit().1,
+    };
+    // SAFETY: `limit` is a valid rlimit for the call to read.
+    let answer = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(answer, 0, "setrlimit");
 }

@@ -7,28 +7,45 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::kernel::Errno;
 
-/// The verbs that can be scripted and that are counted.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Call {
+/// What a loop asks of its system: each can be made to fail, and is counted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[non_exhaustive]
+pub enum Call {
+    /// Waiting for readiness: epoll_wait, kevent. A failure other than EINTR ends the loop.
     Poll,
+    /// Registering a source for readiness.
     Register,
+    /// Asking for one more report of a listener that may be ready still.
     Rearm,
+    /// Taking a registration back.
     Deregister,
-    /// The four steps of opening a listener, by the names that `Fault::call` gives them.
+    /// socket(2), the first step of opening a listener.
     Socket,
+    /// setsockopt(2), on a listener or on an accepted connection.
     SetOption,
+    /// bind(2).
     Bind,
+    /// listen(2).
     Listen,
+    /// Asking how long an accept queue is.
     Queue,
+    /// accept4(2).
     Accept,
+    /// recv(2).
     Read,
-    /// Plain and vectored alike.
+    /// send(2) and sendmsg(2).
     Write,
+    /// shutdown(2) of the sending side.
     Shutdown,
+    /// getsockname(2).
     LocalAddr,
+    /// close(2). Can't fail.
     Close,
+    /// close(2) with RST. Can't fail.
     Reset,
+    /// Opening a descriptor that is kept in reserve.
     Spare,
+    /// Resolving a host name.
     Lookup,
 }
 

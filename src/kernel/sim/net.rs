@@ -183,6 +183,11 @@ impl Net {
         }
     }
 
+    /// Whether a poll would deliver another piece.
+    pub(super) fn has_pieces(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
     fn schedule(&mut self, happening: Happening) {
         self.serial += 1;
         let due = self.now.saturating_add(self.latency);
@@ -417,6 +422,7 @@ impl Net {
     // The client's end.
 
     /// Bytes taken from a client that has nothing waiting before them.
+    #[cfg(test)]
     pub(super) fn client_send(&mut self, link: usize, bytes: &[u8]) -> usize {
         let it = &mut self.links[link];
         if !it.client_may_send()

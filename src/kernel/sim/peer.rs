@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::SimKernel;
+#[cfg(test)]
 use super::net::Stage;
 use crate::kernel::Errno;
 
@@ -15,6 +16,7 @@ use crate::kernel::Errno;
 pub(crate) struct Peer(pub(super) usize);
 
 /// Where a client's connection is.
+#[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PeerState {
     /// The accept queue was full; it joins when there is room.
@@ -38,6 +40,7 @@ impl SimKernel {
         result
     }
 
+    #[cfg(test)]
     pub(crate) fn peer_state(&self, peer: Peer) -> PeerState {
         let link = &self.net.links[peer.0];
         if let Some(errno) = link.client.error {
@@ -59,6 +62,7 @@ impl SimKernel {
 
     /// Sends what fits; answers how much. None while earlier bytes wait, while
     /// connecting, and after FIN or a reset.
+    #[cfg(test)]
     pub(crate) fn peer_send(&mut self, peer: Peer, bytes: &[u8]) -> usize {
         let count = self.net.client_send(peer.0, bytes);
         self.note(|| format!("{peer:?} sends {count} of {} bytes", bytes.len()));
@@ -76,6 +80,7 @@ impl SimKernel {
     }
 
     /// Bytes sent by the client that have not reached the server's receive buffer.
+    #[cfg(test)]
     pub(crate) fn peer_unsent(&self, peer: Peer) -> usize {
         let link = &self.net.links[peer.0];
         link.client.outbox.len() + link.up.in_flight()

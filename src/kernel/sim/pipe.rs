@@ -126,6 +126,7 @@ impl Pipe {
     }
 
     /// Bytes that have not reached the receive buffer.
+    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.sending.len()
     }

@@ -87,6 +87,10 @@ impl Poller {
         }
     }
 
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     pub(super) fn registered(&self) -> Vec<Fd> {
         self.sources.keys().copied().collect()
     }

@@ -1,0 +1,688 @@
+//! A world to test a [`Handler`] in: no sockets, no clocks, no luck.
+//!
+//! A [`World`] is a [`Reactor`](crate::Reactor), the very one that runs in production, on
+//! a kernel that lives in memory. Its clock stands still until it is told to move, its
+//! clients do what the test says, and what goes wrong is written in a script.
+//!
+//! ```
+//! use std::io;
+//! use windlass::sim::World;
+//! use windlass::{Conn, Handler, Input, ListenerId};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Session = ();
+//!     fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+//!         Ok(())
+//!     }
+//!     fn on_read(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> io::Result<()> {
+//!         conn.write(input.take_all());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut world = World::new(1, Echo);
+//! let addr = world.listen("127.0.0.1:7");
+//! let client = world.connect(addr);
+//! world.send(client, b"hello");
+//! world.run();
+//! assert_eq!(world.received(client), b"hello");
+//! ```
+//!
+//! # What is promised
+//!
+//! - **The same seed, the same run**, if the handler takes time from
+//!   [`Context::now`](crate::Context::now) and [`Context::wall`](crate::Context::wall) and
+//!   randomness from [`Context::random`](crate::Context::random), and no other thread has
+//!   a say.
+//! - Readiness is edge-triggered as on a real system, and never repeated: what the loop
+//!   forgets stays forgotten, and [`World::check`] says so.
+//! - Deadlines fire in their order, and virtual time costs no real time.
+//! - Every panic while a world is alive is followed by a line with its seed.
+//!
+//! # What is simpler than on a real host
+//!
+//! The accept queue holds exactly its limit (Linux: one more), and a client that found it
+//! full joins as soon as there is room (Linux: when it retransmits). Buffers count payload
+//! bytes only. The clock stands still during a turn. Adopting descriptors is refused.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, PanicPolicy};
+use crate::connection::{Connection, Flags};
+use crate::context::{Context, Listener};
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::handle::Handle;
+use crate::handler::Handler;
+use crate::kernel::sim::{Peer, SimKernel};
+use crate::kernel::{Errno, Kernel, Readiness};
+use crate::listener::Listen;
+use crate::reactor::{Reactor, Turn};
+use crate::stats::Stats;
+use crate::token::ListenerId;
+
+pub use crate::kernel::sim::Call;
+
+/// Turns without an end in sight after which a world gives up on its loop.
+const SPIN_LIMIT: u32 = 1_000_000;
+/// Lines of the trace in the text of a broken rule.
+const TRACE_SHOWN: usize = 40;
+
+/// One loop with its handler, one simulated host, and its clients.
+///
+/// Nothing happens by itself: [`run`](Self::run) and [`advance`](Self::advance) let the
+/// loop turn, everything else only prepares or looks.
+pub struct World<H: Handler> {
+    reactor: Reactor<H>,
+    seed: Seed,
+    stopped: bool,
+}
+
+/// A simulated client, as [`World::connect`] names it. Valid as long as its world, and
+/// there only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Client(Peer);
+
+/// Beginning and end.
+impl<H: Handler> World<H> {
+    /// A world with the limits of [`Config::default`], except that a panic in a callback
+    /// is let through: an assertion in a handler under test should fail that test.
+    pub fn new(seed: u64, handler: H) -> Self {
+        let config = Config {
+            panic_policy: PanicPolicy::Propagate,
+            ..Config::default()
+        };
+        Self::with_config(seed, handler, config)
+    }
+
+    /// A world with limits of your own, to the letter.
+    ///
+    /// # Panics
+    ///
+    /// The limits contradict each other ([`Config::check`]).
+    #[track_caller]
+    pub fn with_config(seed: u64, handler: H, config: Config) -> Self {
+        if let Err(error) = config.check() {
+            panic!("{error}");
+        }
+        let mut kernel = SimKernel::new(seed);
+        kernel.set_trace(true);
+        Self {
+            reactor: Reactor::on_kernel(handler, config, Box::new(kernel)),
+            seed: Seed(seed),
+            stopped: false,
+        }
+    }
+
+    /// Begins a graceful stop, as [`Handle::shutdown`] does, and lets the loop turn until
+    /// it has stopped. Virtual time passes as needed, at most `grace`.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), and if a descriptor is open when everything is over.
+    #[track_caller]
+    pub fn shutdown(&mut self, grace: Duration) {
+        // A loop that has stopped needs no telling.
+        let _ = self.reactor.handle().shutdown(grace);
+        self.advance(grace);
+        if !self.stopped {
+            self.fail("the loop outlived the grace of its shutdown");
+        }
+        if self.open_descriptors() > 0 {
+            self.fail("descriptors are open after the end");
+        }
+    }
+
+    /// Whether a graceful stop is over; [`run`](Self::run) does nothing more then.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The application's state, at the end.
+    pub fn into_handler(self) -> H {
+        self.reactor.into_handler()
+    }
+}
+
+/// The loop.
+impl<H: Handler> World<H> {
+    /// Opens a listener, as [`Reactor::listen`](crate::Reactor::listen) does, and answers
+    /// its address, for [`connect`](Self::connect).
+    ///
+    /// # Panics
+    ///
+    /// It can't be opened. [`try_listen`](Self::try_listen) answers why instead.
+    #[track_caller]
+    pub fn listen<L>(&mut self, listen: L) -> SocketAddr
+    where
+        L: TryInto<Listen>,
+        L::Error: Into<Error>,
+    {
+        let opened = self.try_listen(listen);
+        let addr = opened.map(|id| self.reactor.listener(id).map(|it| it.local_addr()));
+        match addr {
+            Ok(Some(addr)) => addr
+                .as_socket_addr()
+                .unwrap_or_else(|| self.fail("no address")),
+            Ok(None) => self.fail("the listener is gone"),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
+    /// Opens a listener.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::listen`](crate::Reactor::listen).
+    pub fn try_listen<L>(&mut self, listen: L) -> Result<ListenerId, Error>
+    where
+        L: TryInto<Listen>,
+        L::Error: Into<Error>,
+    {
+        self.reactor.listen(listen)
+    }
+
+    /// A listener, by its id.
+    pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
+        self.reactor.listener(id)
+    }
+
+    /// Lets the loop turn until nothing more happens unless a deadline passes or somebody
+    /// acts. What is on the wire arrives: with [`Faults::latency`], virtual time moves on
+    /// for it, and deadlines on the way fire.
+    ///
+    /// # Panics
+    ///
+    /// `on_start` failed, a rule was broken ([`check`](Self::check)), or the loop does not
+    /// come to rest.
+    #[track_caller]
+    pub fn run(&mut self) {
+        self.turn_until(None);
+    }
+
+    /// Moves virtual time on by that much and lets the loop turn as on a real system:
+    /// whatever falls due on the way happens at its time and in its order.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    #[track_caller]
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now() + by;
+        self.turn_until(Some(end));
+    }
+
+    /// Has `task` run in the next turn, as [`Handle::post`] does.
+    ///
+    /// # Panics
+    ///
+    /// The mailbox is full, or the loop has stopped.
+    #[track_caller]
+    pub fn post(&mut self, task: impl FnOnce(&mut H, &mut Context<'_>) + Send + 'static) {
+        if let Err(error) = self.reactor.handle().post(task) {
+            self.fail(&error.to_string());
+        }
+    }
+
+    /// What other threads would hold. Posts through it run in the next turn.
+    pub fn handle(&self) -> Handle<H> {
+        self.reactor.handle()
+    }
+
+    /// The application's state.
+    pub fn handler(&self) -> &H {
+        self.reactor.handler()
+    }
+
+    /// The application's state.
+    pub fn handler_mut(&mut self) -> &mut H {
+        self.reactor.handler_mut()
+    }
+
+    /// The loop's counters.
+    pub fn stats(&self) -> Stats {
+        self.reactor.stats()
+    }
+
+    /// Virtual time.
+    pub fn now(&mut self) -> Instant {
+        self.kernel().now()
+    }
+}
+
+/// The clients. Each reads whatever reaches it, until told otherwise.
+impl<H: Handler> World<H> {
+    /// A new client of whoever listens on `addr`. It is in the accept queue at once.
+    ///
+    /// # Panics
+    ///
+    /// Nobody listens there. [`try_connect`](Self::try_connect) answers that instead.
+    #[track_caller]
+    pub fn connect(&mut self, addr: SocketAddr) -> Client {
+        match self.try_connect(addr) {
+            Ok(client) => client,
+            Err(error) => self.fail(&format!("connect to {addr}: {error}")),
+        }
+    }
+
+    /// A new client.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused` if nobody listens on `addr`.
+    pub fn try_connect(&mut self, addr: SocketAddr) -> io::Result<Client> {
+        Ok(self.kernel().connect(addr).map(Client)?)
+    }
+
+    /// The client's own address, as the server sees it.
+    pub fn addr(&mut self, client: Client) -> SocketAddr {
+        self.kernel().peer_addr(client.0)
+    }
+
+    /// The client sends all of it, as the network takes it. Nothing happens if it has
+    /// finished or is gone.
+    pub fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.kernel().peer_send_all(client.0, bytes);
+    }
+
+    /// What the client has received since this was last asked.
+    pub fn received(&mut self, client: Client) -> Vec<u8> {
+        self.kernel().peer_received(client.0)
+    }
+
+    /// Whether the client has read everything up to the server's FIN.
+    pub fn saw_eof(&mut self, client: Client) -> bool {
+        self.kernel().peer_saw_eof(client.0)
+    }
+
+    /// Whether the server reset the connection.
+    pub fn was_reset(&mut self, client: Client) -> bool {
+        self.kernel().peer_error(client.0) == Some(Errno(libc::ECONNRESET))
+    }
+
+    /// The client sends FIN behind what it has sent, and reads on.
+    pub fn finish(&mut self, client: Client) {
+        self.kernel().peer_shutdown(client.0);
+    }
+
+    /// The client closes: FIN behind what it has sent, or RST if it leaves bytes unread.
+    /// Whatever reaches it later is answered with RST.
+    pub fn close(&mut self, client: Client) {
+        self.kernel().peer_close(client.0);
+    }
+
+    /// The client sends RST.
+    pub fn reset(&mut self, client: Client) {
+        self.kernel().peer_reset(client.0);
+    }
+
+    /// The client stops reading: the network's buffers fill, then the loop's.
+    pub fn stop_reading(&mut self, client: Client) {
+        self.kernel().peer_pause(client.0);
+    }
+
+    /// The client reads again, everything that is there first.
+    pub fn resume_reading(&mut self, client: Client) {
+        self.kernel().peer_resume(client.0);
+    }
+
+    /// A client that has stopped reading reads that much at most and stops again; answers
+    /// how much it was.
+    pub fn read_some(&mut self, client: Client, most: usize) -> usize {
+        self.kernel().peer_read_some(client.0, most)
+    }
+}
+
+/// Faults, calls and rules.
+impl<H: Handler> World<H> {
+    /// The script of what goes wrong.
+    pub fn faults(&mut self) -> Faults<'_> {
+        Faults(self.kernel())
+    }
+
+    /// How often the loop has made this call since the beginning, or since
+    /// [`clear_calls`](Self::clear_calls).
+    pub fn calls(&mut self, call: Call) -> u64 {
+        self.kernel().calls(call)
+    }
+
+    /// Counts calls from zero again.
+    pub fn clear_calls(&mut self) {
+        self.kernel().clear_calls();
+    }
+
+    /// Descriptors that the loop has open.
+    pub fn open_descriptors(&mut self) -> usize {
+        self.kernel().open_descriptors()
+    }
+
+    /// The last calls that the loop made and the last things that clients did, oldest
+    /// first, each with its time.
+    pub fn trace(&mut self) -> Vec<String> {
+        self.kernel().trace()
+    }
+
+    /// Whether the loop has kept the rules so far: no descriptor was closed twice or used
+    /// when closed, and no source has work that the loop has forgotten, which the kernel
+    /// would never announce again. [`run`](Self::run) and [`advance`](Self::advance) ask
+    /// this when they end.
+    ///
+    /// # Errors
+    ///
+    /// A text with the seed, the rules that were broken, and the end of the trace.
+    pub fn check(&mut self) -> Result<(), String> {
+        let (misuses, texts) = self.kernel().violations();
+        let mut broken = texts.to_vec();
+        if misuses > texts.len() as u64 {
+            broken.push(format!("{misuses} misuses of descriptors in all"));
+        }
+        if self.is_at_rest() {
+            broken.extend(forgotten(self.reactor.core()));
+        }
+        if broken.is_empty() {
+            return Ok(());
+        }
+        Err(self.describe(&broken.join("\n  ")))
+    }
+}
+
+impl<H: Handler> World<H> {
+    fn kernel(&mut self) -> &mut SimKernel {
+        let kernel = self.reactor.core().engine.kernel.sim();
+        kernel.expect("a world is made with this kernel and has no other")
+    }
+
+    /// Turns until everything is at rest, at `end` if there is one.
+    #[track_caller]
+    fn turn_until(&mut self, end: Option<Instant>) {
+        let mut turns = 0;
+        while !self.stopped {
+            let before = self.now();
+            let horizon = end.or_else(|| self.kernel().next_arrival());
+            self.kernel().set_horizon(Some(horizon.unwrap_or(before)));
+            match self.reactor.turn(None) {
+                Ok(turn) => self.stopped = turn == Turn::Stopped,
+                Err(error) => self.fail(&format!("the loop ended: {error}")),
+            }
+            let after = self.now();
+            if self.is_at_rest() && self.is_over(after, end) {
+                break;
+            }
+            // Time that was asked for may pass in as many turns as it takes.
+            let progress = end.is_some() && after > before;
+            turns = if progress { 0 } else { turns + 1 };
+            if turns == SPIN_LIMIT {
+                self.fail("the loop does not come to rest");
+            }
+        }
+        if let Err(text) = self.check() {
+            panic!("{text}");
+        }
+    }
+
+    fn is_over(&mut self, now: Instant, end: Option<Instant>) -> bool {
+        match end {
+            Some(end) => now >= end,
+            None => self.kernel().next_arrival().is_none(),
+        }
+    }
+
+    /// Whether another turn at this moment would do nothing, unless somebody forgot
+    /// something.
+    fn is_at_rest(&mut self) -> bool {
+        self.stopped || (self.reactor.is_idle() && !self.kernel().has_news())
+    }
+
+    #[track_caller]
+    fn fail(&mut self, what: &str) -> ! {
+        let text = self.describe(what);
+        panic!("{text}");
+    }
+
+    fn describe(&mut self, what: &str) -> String {
+        let trace = self.trace();
+        let shown = &trace[trace.len().saturating_sub(TRACE_SHOWN)..];
+        let seed = self.seed.0;
+        format!(
+            "in the world of seed {seed}:\n  {what}\nthe last calls:\n  {}",
+            shown.join("\n  ")
+        )
+    }
+}
+
+impl<H: Handler> fmt::Debug for World<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("seed", &self.seed.0)
+            .field("reactor", &self.reactor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells its number when somebody panics while the world is alive.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("windlass::sim: this world had the seed {}", self.0);
+        }
+    }
+}
+
+/// What goes wrong in a world, from now on.
+///
+/// ```
+/// # struct App;
+/// # impl windlass::Handler for App { type Session = (); }
+/// # let mut world = windlass::sim::World::new(1, App);
+/// use windlass::sim::Call;
+/// const EMFILE: i32 = 24;
+/// world.faults().fail(Call::Accept, EMFILE, 3).short_writes(Some(1));
+/// ```
+pub struct Faults<'w>(&'w mut SimKernel);
+
+impl Faults<'_> {
+    /// The next `times` calls of this kind fail with that errno, after those that were
+    /// told to fail before, and do nothing else.
+    ///
+    /// EAGAIN from a read, write or accept is followed by a new readiness report, as a
+    /// real kernel owes one.
+    pub fn fail(self, call: Call, errno: i32, times: usize) -> Self {
+        self.0.fail(call, Errno(errno), times);
+        self
+    }
+
+    /// What clients send arrives in pieces of at most that many bytes, each announced.
+    pub fn short_reads(self, most: Option<usize>) -> Self {
+        self.0.short_reads(most);
+        self
+    }
+
+    /// A write takes at most that many bytes.
+    pub fn short_writes(self, most: Option<usize>) -> Self {
+        self.0.short_writes(most);
+        self
+    }
+
+    /// The next poll reports every source as ready, true or not.
+    pub fn spurious(self) -> Self {
+        self.0.spurious_all();
+        self
+    }
+
+    /// Time that bytes, FIN and RST take from one end to the other.
+    pub fn latency(self, one_way: Duration) -> Self {
+        self.0.set_latency(one_way);
+        self
+    }
+
+    /// Buffers of connections made from now on: bytes on the sending and on the receiving
+    /// side, in each direction.
+    pub fn buffers(self, send: usize, receive: usize) -> Self {
+        self.0.set_buffers(send, receive);
+        self
+    }
+
+    /// Descriptors that may be open; more is EMFILE. 1,024 at first. The loop computes its
+    /// default cap on connections once, before this can be called; see
+    /// [`Config::max_connections`].
+    pub fn descriptor_limit(self, open: u64) -> Self {
+        self.0.set_descriptor_limit(open, open);
+        self
+    }
+
+    /// Whether descriptor numbers are used again, the lowest first, as real systems do.
+    /// Off at first: no number comes twice, and every use of a closed one is seen.
+    pub fn reuse_descriptors(self, reuse: bool) -> Self {
+        self.0.reuse_descriptors(reuse);
+        self
+    }
+
+    /// Whether a registration can be armed anew (epoll, the default) or not (kqueue).
+    pub fn rearm(self, works: bool) -> Self {
+        self.0.set_rearm(works);
+        self
+    }
+
+    /// Whether a client that reset while it was queued fails the accept with ECONNABORTED
+    /// (BSD), or only its first read (Linux, the default).
+    pub fn abort_reset_accepts(self, abort: bool) -> Self {
+        self.0.abort_reset_accepts(abort);
+        self
+    }
+
+    /// Whether accepted sockets have their listener's options (the default).
+    pub fn inherit_options(self, inherit: bool) -> Self {
+        self.0.inherit_options(inherit);
+        self
+    }
+
+    /// Readiness reports that one poll brings at most.
+    pub fn events_per_poll(self, events: usize) -> Self {
+        self.0.set_batch(events);
+        self
+    }
+
+    /// The longest accept queue that a listener may ask for. 4,096 at first.
+    pub fn backlog_limit(self, clients: u32) -> Self {
+        self.0.set_backlog_limit(clients);
+        self
+    }
+
+    /// What a host name resolves to. Only `localhost` is known at first.
+    pub fn name(self, host: &str, addrs: Vec<std::net::IpAddr>) -> Self {
+        self.0.set_name(host, addrs);
+        self
+    }
+
+    /// Failures that were scripted by [`fail`](Self::fail) and have not happened yet.
+    pub fn pending(&self) -> usize {
+        self.0.pending_faults()
+    }
+
+    /// Takes back the failures that were scripted by [`fail`](Self::fail).
+    pub fn clear(self) -> Self {
+        self.0.clear_faults();
+        self
+    }
+}
+
+impl fmt::Debug for Faults<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults")
+            .field("pending", &self.pending())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Work that nobody will ever do, in words. Asked only while the loop is at rest.
+fn forgotten(core: &mut Core) -> Vec<String> {
+    let open = core.conns.len();
+    let Core {
+        conns,
+        listeners,
+        engine,
+        ..
+    } = core;
+    let mut found = Vec::new();
+    for index in 0..conns.end() {
+        if let Some(conn) = conns.at_mut(index)
+            && let Some(what) = forgotten_by(conn, engine)
+        {
+            found.push(format!("{:?} was forgotten: {what}", conn.id()));
+        }
+    }
+    for index in 0..listeners.end() {
+        if let Some(listener) = listeners.at_mut(index)
+            && state_of(listener.fd(), engine).contains(Readiness::READABLE)
+            && !listener.may_wait(open, engine)
+        {
+            let id = ListenerId::new(listener.token);
+            found.push(format!("{id:?} was forgotten: clients wait in its queue"));
+        }
+    }
+    if !engine.pressed && !engine.parked.is_empty() {
+        found.push("sources wait for memory that is there".to_owned());
+    }
+    found
+}
+
+fn forgotten_by(conn: &Connection, engine: &mut Engine) -> Option<&'static str> {
+    let state = state_of(conn.fd(), engine);
+    let reads = conn.may_read(engine) || conn.has(Flags::CLOSING);
+    let offers = conn.may_offer();
+    let eof = conn.has(Flags::EOF);
+    let rules = [
+        (conn.is_dead(), "it is over and on_close was not called"),
+        (
+            state.contains(Readiness::ERROR),
+            "an error waits to be taken",
+        ),
+        (
+            reads && !eof && state.contains(Readiness::READABLE),
+            "input waits to be read",
+        ),
+        (
+            offers && eof && !conn.has(Flags::EOF_TOLD),
+            "on_eof was not called",
+        ),
+        (
+            offers && conn.has(Flags::OFFER) && conn.unread() > 0,
+            "what is left over was not offered",
+        ),
+        (
+            conn.queued() > 0 && state.contains(Readiness::WRITABLE),
+            "output waits and could leave",
+        ),
+        (
+            conn.queued() == 0 && conn.has(Flags::CLOSING) && !conn.has(Flags::FIN_SENT),
+            "it is closing and FIN was not sent",
+        ),
+        (
+            conn.is_open() && conn.has(Flags::NOTES),
+            "a callback is due",
+        ),
+        (!conn.is_watched(engine), "its deadline is not in the wheel"),
+    ];
+    rules
+        .iter()
+        .find(|(broken, _)| *broken)
+        .map(|&(_, what)| what)
+}
+
+fn state_of(fd: crate::kernel::Fd, engine: &mut Engine) -> Readiness {
+    let kernel = engine.kernel.sim();
+    kernel.map_or_else(Readiness::default, |kernel| kernel.state_of(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+}

@@ -1,0 +1,525 @@
+//! The examples as a user meets them: started as programs, spoken to over real sockets.
+//!
+//! Every wait has an end (`PATIENCE`), and a program that is still running when its test is
+//! over is killed.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Much longer than anything here takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SERVERS: [&str; 3] = ["daytime", "echo", "idle"];
+
+// What all of them answer.
+
+#[test]
+fn each_example_answers_help_and_ends_well() {
+    for name in ["daytime", "echo", "idle", "backlog"] {
+        for flag in ["--help", "-h"] {
+            let end = Program::start(name, &[flag]).end();
+            assert_eq!(end.code, Some(0), "{name} {flag}: {end:?}");
+            assert!(end.out.contains(&format!("usage: {name} ")), "{end:?}");
+            assert_eq!(end.err, "", "{name} {flag}");
+        }
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_ends_with_a_hint_and_status_2() {
+    let nonsense: [(&str, &[&str]); 12] = [
+        ("daytime", &["--port"]),
+        ("daytime", &["127.0.0.1:0", "127.0.0.1:0"]),
+        ("echo", &["--port"]),
+        ("echo", &["127.0.0.1:0", "127.0.0.1:0"]),
+        ("idle", &["--before", "3s"]),
+        ("idle", &["--after"]),
+        ("idle", &["--after", "soon"]),
+        ("idle", &["127.0.0.1:0", "127.0.0.1:0"]),
+        ("backlog", &["sometimes"]),
+        ("backlog", &["--every", "0s"]),
+        ("backlog", &["--every", "99999999999s"]),
+        ("backlog", &["--dials", "-1"]),
+    ];
+    for (name, args) in nonsense {
+        let end = Program::start(name, args).end();
+        assert_eq!(end.code, Some(2), "{name} {args:?}: {end:?}");
+        assert!(end.err.contains("--help"), "{name} {args:?}: {end:?}");
+        assert_eq!(end.err.lines().count(), 1, "{name} {args:?}: {end:?}");
+        assert_eq!(end.out, "", "{name} {args:?}");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_is_one_line_and_status_1() {
+    let cases = [
+        (
+            "nonsense",
+            "listen tcp: address nonsense: missing port in address\n",
+        ),
+        (
+            "127.0.0.1:65536",
+            "listen tcp: address 65536: invalid port\n",
+        ),
+        // Kept for documentation: nobody has it.
+        (
+            "192.0.2.1:0",
+            "listen tcp 192.0.2.1:0: bind: cannot assign requested address\n",
+        ),
+    ];
+    for name in SERVERS {
+        for (address, line) in cases {
+            let end = Program::start(name, &[address]).end();
+            assert_eq!(end.failure(), (Some(1), line), "{name} {address}");
+        }
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_status_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = format!("listen tcp {address}: bind: address already in use\n");
+    for name in SERVERS {
+        let end = Program::start(name, &[&address]).end();
+        assert_eq!(end.failure(), (Some(1), line.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn a_privileged_port_is_one_line_and_status_1() {
+    let Some(mut command) = unprivileged("echo") else {
+        println!("skipped: here every user may listen on port 1");
+        return;
+    };
+    let end = Program::spawn(command.arg("127.0.0.1:1")).end();
+    let line = "listen tcp 127.0.0.1:1: bind: permission denied\n";
+    assert_eq!(end.failure(), (Some(1), line));
+}
+
+// daytime
+
+#[test]
+fn every_daytime_client_gets_the_whole_line_also_one_that_talks() {
+    let (_program, address) = Program::listening("daytime", &["127.0.0.1:0"]);
+    let started = unix_now();
+    for n in 0..20 {
+        let mut client = connect(address);
+        if n % 2 == 1 {
+            client.write_all(&[b'x'; 50_000]).unwrap();
+        }
+        let line = read_all(&mut client);
+        let at = seconds_since_1970(&line);
+        assert!((started..=unix_now()).contains(&at), "{line:?}");
+    }
+}
+
+// echo
+
+#[test]
+fn echo_sends_back_what_it_receives_to_the_last_byte() {
+    let (_program, address) = Program::listening("echo", &["127.0.0.1:0"]);
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut client = connect(address);
+    let mut writer = client.try_clone().unwrap();
+    let bytes = sent.clone();
+    let writing = thread::spawn(move || {
+        writer.write_all(&bytes).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).unwrap();
+    writing.join().unwrap();
+    assert!(
+        received == sent,
+        "{} of {} bytes",
+        received.len(),
+        sent.len()
+    );
+}
+
+#[test]
+fn echo_drains_and_prints_its_statistics_on_sigterm_and_on_ctrl_c() {
+    for signal in ["TERM", "INT"] {
+        let (program, address) = Program::listening("echo", &["127.0.0.1:0"]);
+        let mut client = connect(address);
+        client.write_all(b"hello").unwrap();
+        let mut answer = [0; 5];
+        client.read_exact(&mut answer).unwrap();
+        program.signal(signal);
+        assert_eq!(read_all(&mut client), "", "what was left, then EOF");
+        drop(client);
+        let end = program.end();
+        assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+        for line in [
+            "stopped",
+            "served    1 connections, 0 of them cut off at the end",
+            "received  5 bytes",
+            "sent      5 bytes",
+            "turned    ",
+        ] {
+            assert!(end.out.contains(line), "{line:?} in {end:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_signal_ends_echo_although_a_client_stays() {
+    let (program, address) = Program::listening("echo", &["127.0.0.1:0"]);
+    let mut client = connect(address);
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    let began = Instant::now();
+    program.signal("TERM");
+    // The server has said its part, and waits for the client to say that it has done.
+    assert_eq!(read_all(&mut client), "");
+    program.signal("TERM");
+    let end = program.end();
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert!(end.out.contains("1 of them cut off at the end"), "{end:?}");
+    let took = began.elapsed();
+    assert!(took < ECHO_GRACE, "{took:?}");
+    drop(client);
+}
+
+/// What one signal alone would have waited.
+const ECHO_GRACE: Duration = Duration::from_secs(5);
+
+// idle
+
+#[test]
+fn idle_says_goodbye_when_nothing_was_read_for_the_time() {
+    let (_program, address) = Program::listening("idle", &["--after", "600ms", "127.0.0.1:0"]);
+    let mut client = connect(address);
+    let mut last = Instant::now();
+    // Together longer than the deadline; each read moves it on.
+    client
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .unwrap();
+    for _ in 0..5 {
+        last = Instant::now();
+        client.write_all(b"still here\n").unwrap();
+        let silence = client.read(&mut [0]).unwrap_err();
+        assert!(is_timeout(&silence), "{silence}");
+    }
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_all(&mut client), "goodbye\n");
+    assert!(last.elapsed() >= Duration::from_millis(600));
+}
+
+#[test]
+fn idle_waits_three_seconds_unless_told_otherwise() {
+    let (_program, address) = Program::listening("idle", &["127.0.0.1:0"]);
+    let began = Instant::now();
+    let mut client = connect(address);
+    assert_eq!(read_all(&mut client), "goodbye\n");
+    let took = began.elapsed();
+    assert!(
+        (Duration::from_secs(3)..Duration::from_secs(10)).contains(&took),
+        "{took:?}"
+    );
+}
+
+// backlog
+
+#[test]
+fn backlog_never_fills_the_queue_and_ends_in_an_io_timeout() {
+    let (program, address) = Program::listening("backlog", &["never", "--backlog", "2"]);
+    let end = program.end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+    let line = format!("dial tcp {address}: i/o timeout");
+    assert!(end.out.contains(&line), "{line:?} in {end:?}");
+    assert!(end.out.contains("What you saw"), "{end:?}");
+    assert!(
+        !end.out.contains('\x1b'),
+        "plain lines, when nobody's terminal"
+    );
+    if cfg!(target_os = "linux") {
+        assert!(end.out.contains("waiting 3 of 2 ▇▇▇\n"), "{end:?}");
+        assert!(end.out.contains("ListenOverflows "), "{end:?}");
+        assert!(end.out.contains("dial 4: no answer"), "{end:?}");
+    }
+}
+
+#[test]
+fn backlog_slow_shows_dials_at_once_then_one_that_waits_then_a_summary() {
+    let args = ["slow", "--every", "200ms", "--backlog", "2", "--dials", "5"];
+    let end = Program::start("backlog", &args).end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+    let lines: HashSet<&str> = end.out.lines().filter_map(happening).collect();
+    for n in 1..=5 {
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with(&format!("dial {n}: connected")))
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with(&format!("accept {n}")))
+        );
+    }
+    assert!(end.out.contains("What you saw"), "{end:?}");
+    if cfg!(target_os = "linux") {
+        assert!(end.out.contains(" waiting 3 of 2 ▇▇▇\n"), "{end:?}");
+        assert!(end.out.contains("Kept waiting: "), "{end:?}");
+    }
+}
+
+/// What a line says behind its time.
+fn happening(line: &str) -> Option<&str> {
+    let (time, what) = line.trim_start().split_once(" s  ")?;
+    time.parse::<f64>().ok()?;
+    Some(what)
+}
+
+// Programs.
+
+struct Program {
+    child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+    seen: String,
+}
+
+#[derive(Debug)]
+struct End {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl End {
+    /// Exit status and what was said about it; whoever fails prints nothing else.
+    fn failure(&self) -> (Option<i32>, &str) {
+        assert_eq!(self.out, "");
+        (self.code, &self.err)
+    }
+}
+
+impl Program {
+    fn start(name: &str, args: &[&str]) -> Self {
+        Self::spawn(Command::new(example(name)).args(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        let seen = String::new();
+        Self {
+            child,
+            out,
+            err,
+            seen,
+        }
+    }
+
+    /// Starts it, and reads from its output where it listens.
+    fn listening(name: &str, args: &[&str]) -> (Self, SocketAddr) {
+        let mut program = Self::start(name, args);
+        loop {
+            let line = match program.out.recv_timeout(PATIENCE) {
+                Ok(line) => line,
+                Err(why) => panic!("{name} does not listen ({why}): {:?}", program.end()),
+            };
+            program.seen += &line;
+            if let Some((_, address)) = line.split_once("listening on ") {
+                let address = address.split_whitespace().next().unwrap();
+                return (program, address.parse().unwrap());
+            }
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = format!("kill -s {signal} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for it to close its output and to exit.
+    fn end(mut self) -> End {
+        let out = std::mem::take(&mut self.seen) + &rest(&self.out);
+        let err = rest(&self.err);
+        let code = self.child.wait().unwrap().code();
+        End { code, out, err }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already in the good case, and then there is nobody to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = channel();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|n| n > 0) {
+            if send.send(std::mem::take(&mut line)).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+fn rest(lines: &Receiver<String>) -> String {
+    let end = Instant::now() + PATIENCE;
+    let mut all = String::new();
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => all += &line,
+            Err(RecvTimeoutError::Disconnected) => return all,
+            Err(RecvTimeoutError::Timeout) => panic!("still running after {PATIENCE:?}: {all}"),
+        }
+    }
+}
+
+/// The built example. `cargo test` builds all of them; `cargo test --test examples` does
+/// not, and then it is done here.
+fn example(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_if_stale).join(name)
+}
+
+fn build_if_stale() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // TARGET/PROFILE/deps/examples-0123456789abcdef
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let examples = profile.join("examples");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = newest(&root.join("src")).max(newest(&root.join("examples")));
+    let names = ["daytime", "echo", "idle", "backlog"];
+    let fresh = |name: &&str| modified(&examples.join(name)) > Some(source);
+    if !names.iter().all(fresh) {
+        let name = profile.file_name().unwrap().to_str().unwrap();
+        let profile_flag = if name == "debug" { "dev" } else { name };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--examples", "--profile", profile_flag])
+            .arg("--target-dir")
+            .arg(profile.parent().unwrap())
+            .current_dir(root)
+            .status();
+        assert!(
+            built.unwrap().success(),
+            "run `cargo build --examples` first"
+        );
+    }
+    examples
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|it| it.modified()).ok()
+}
+
+fn newest(directory: &Path) -> SystemTime {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let times = entries.map(|path| {
+        if path.is_dir() {
+            newest(&path)
+        } else {
+            modified(&path).unwrap()
+        }
+    });
+    times.max().unwrap_or(UNIX_EPOCH)
+}
+
+/// A command that may not bind port 1; `None` where every user may, or where the program
+/// cannot be started as another user.
+fn unprivileged(name: &str) -> Option<Command> {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first = first.map_or(1024, |text| text.trim().parse::<u32>().unwrap());
+    if first <= 1 {
+        return None;
+    }
+    let mut command = Command::new(example(name));
+    let user = Command::new("id").arg("-u").output().unwrap().stdout;
+    if user == b"0\n" {
+        let mut trial = Command::new(example(name));
+        trial.arg("--help").stdout(Stdio::null());
+        as_nobody(&mut trial).status().ok()?;
+        as_nobody(&mut command);
+    }
+    Some(command)
+}
+
+fn as_nobody(command: &mut Command) -> &mut Command {
+    command.uid(NOBODY).gid(NOBODY).current_dir("/")
+}
+
+const NOBODY: u32 = 65_534;
+
+// Clients.
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    client
+}
+
+fn read_all(client: &mut TcpStream) -> String {
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
+}
+
+// Time.
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// Counts the days one by one, unlike the example that it checks.
+fn seconds_since_1970(line: &str) -> u64 {
+    assert!(line.len() == 20 && line.ends_with('\n'), "{line:?}");
+    let field = |range: std::ops::Range<usize>| line[range].parse::<u64>().unwrap();
+    let (year, month, day) = (field(0..4), field(5..7), field(8..10));
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let lengths = [
+        31,
+        28 + u64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
+    let years: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum();
+    let months: u64 = lengths[..month as usize - 1].iter().sum();
+    let days = years + months + day - 1;
+    ((days * 24 + field(11..13)) * 60 + field(14..16)) * 60 + field(17..19)
+}
