@@ -407,6 +407,12 @@ impl<'a> Conn<'a> {
         })?)
     }
 
+    /// Puts a layer between wire and handler. In `on_accept`, before any byte has passed.
+    #[cfg(test)]
+    pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor) {
+        self.with((), |conn, _| conn.layer = Some(layer));
+    }
+
     fn set_one(&mut self, which: Deadline, at: Option<Instant>) {
         self.with((), |conn, engine| {
             let at = engine.clock.deadline(at);

@@ -152,13 +152,17 @@ impl Core {
         }
     }
 
-    /// A descriptor was freed, and room under the caps with it.
+    /// A descriptor was freed, and room under the caps with it. There may be room for one
+    /// client only, so the listener that had its last one longest ago goes first.
     pub(crate) fn feed(&mut self) {
-        for token in std::mem::take(&mut self.engine.starved) {
+        let mut starved = std::mem::take(&mut self.engine.starved);
+        starved.sort_unstable_by_key(|&token| self.listeners.get(token).map(Listener::served_in));
+        for token in starved.drain(..) {
             if let Some(listener) = self.listeners.get_mut(token) {
                 listener.fed(&mut self.engine);
             }
         }
+        self.engine.starved = starved;
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -91,7 +91,7 @@ impl Engine {
 
     /// How long the poll may wait: not at all while work is left over, else until the next
     /// deadline, else for ever; never longer than `most`.
-    pub(crate) fn wait(&mut self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
+    pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
         if work_waits
             || !self.ready.is_empty()
             || !self.unflushed.is_empty()
@@ -107,15 +107,19 @@ impl Engine {
         if next == NEVER {
             return most;
         }
-        // Read anew: whoever calls `turn` in a loop of their own may have been elsewhere.
-        let now = self.clock.at(self.kernel.now());
-        let until = Duration::from_nanos(next.saturating_sub(now));
+        let until = Duration::from_nanos(next.saturating_sub(self.clock.measured));
         Some(most.map_or(until, |most| most.min(until)))
     }
 
     /// Before the first callback, which may come long after the loop was made.
     pub(crate) fn start(&mut self) {
         self.clock.set(self.kernel.now());
+        self.measure();
+    }
+
+    /// Reads the clock outside a turn: the next wait is measured from here.
+    pub(crate) fn measure(&mut self) {
+        self.clock.measured = self.clock.at(self.kernel.now());
     }
 
     /// Polls, then reads the clock: `now` is this value all turn, and the wheel stands there.
@@ -145,7 +149,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads the clock a second time, to know what the turn took.
+    /// Reads the clock a second time: the wait that follows is measured from here, and so
+    /// is what the turn took.
     pub(crate) fn end_turn(&mut self) {
         let now = self.kernel.now();
         let took = now.saturating_duration_since(self.clock.now);
@@ -259,7 +264,7 @@ pub(crate) struct Clock {
     epoch: Instant,
     pub(crate) now: Instant,
     pub(crate) nanos: Nanos,
-    /// When the last turn ended.
+    /// When the last turn ended, or later: waits are measured from here.
     measured: Nanos,
 }
 

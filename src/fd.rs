@@ -142,3 +142,97 @@ pub(crate) fn is_reset(errno: Errno) -> bool {
 
 // POSIX allows two numbers; the tables below rely on one.
 const _: () = assert!(c::EAGAIN == c::EWOULDBLOCK);
+
+// Each row has its effect on a real loop in tests/sim_tables.rs; here are those that no
+// loop can provoke, and the ones that would be lost among others there.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sim::{Call, SimKernel};
+    use crate::kernel::{ListenSpec, StreamOptions};
+
+    /// A listener, and a connection whose client has sent `sent`.
+    fn host(sent: &[u8]) -> (SimKernel, Fd, Fd) {
+        let mut kernel = SimKernel::new(1);
+        let spec = ListenSpec {
+            addr: ([127, 0, 0, 1], 7).into(),
+            only_v6: true,
+            backlog: 16,
+            reuse_port: false,
+            stream: StreamOptions::default(),
+        };
+        let listener = kernel.listen(&spec).unwrap();
+        let client = kernel.connect(spec.addr).unwrap();
+        kernel.peer_send_all(client, sent);
+        let (fd, _) = kernel.accept(listener).unwrap();
+        (kernel, listener, fd)
+    }
+
+    #[test]
+    fn the_rows_of_accept() {
+        let rows = [
+            (c::ECONNABORTED, Accepted::Lost(Errno(c::ECONNABORTED))),
+            (c::EPERM, Accepted::Lost(Errno(c::EPERM))),
+            (c::EOPNOTSUPP, Accepted::Lost(Errno(c::EOPNOTSUPP))),
+            (c::EMFILE, Accepted::Exhausted(Errno(c::EMFILE))),
+            (c::ENFILE, Accepted::Exhausted(Errno(c::ENFILE))),
+            (c::ENOBUFS, Accepted::Exhausted(Errno(c::ENOBUFS))),
+            (c::ENOMEM, Accepted::Exhausted(Errno(c::ENOMEM))),
+            (c::EBADF, Accepted::Ended(Errno(c::EBADF))),
+            (c::EINVAL, Accepted::Ended(Errno(c::EINVAL))),
+            (c::ENOTSOCK, Accepted::Ended(Errno(c::ENOTSOCK))),
+            (c::EAGAIN, Accepted::Empty),
+            // No page lists these; trying again would spin.
+            (c::EFAULT, Accepted::Ended(Errno(c::EFAULT))),
+            (c::ENOSYS, Accepted::Ended(Errno(c::ENOSYS))),
+        ];
+        let (mut kernel, listener, _) = host(b"");
+        for (errno, expected) in rows {
+            kernel.fail(Call::Accept, Errno(c::EINTR), 3);
+            kernel.fail(Call::Accept, Errno(errno), 1);
+            assert_eq!(accept(&mut kernel, listener), expected);
+        }
+        assert_eq!(accept(&mut kernel, listener), Accepted::Empty);
+    }
+
+    #[test]
+    fn the_rows_of_read() {
+        let (mut kernel, _, fd) = host(b"abc");
+        kernel.fail(Call::Read, Errno(c::EINTR), 3);
+        kernel.fail(Call::Read, Errno(c::EAGAIN), 1);
+        kernel.fail(Call::Read, Errno(c::ETIMEDOUT), 1);
+        let mut buffer = [0; 2];
+        let mut next = || read(&mut kernel, fd, &mut buffer);
+        assert_eq!(next(), Received::WouldBlock);
+        assert_eq!(next(), Received::Failed(Errno(c::ETIMEDOUT)));
+        assert_eq!(next(), Received::Bytes(2));
+        assert_eq!(next(), Received::Bytes(1));
+        assert_eq!(next(), Received::WouldBlock);
+    }
+
+    #[test]
+    fn the_rows_of_write() {
+        let (mut kernel, _, fd) = host(b"");
+        kernel.fail(Call::Write, Errno(c::EINTR), 3);
+        kernel.fail(Call::Write, Errno(c::EAGAIN), 1);
+        kernel.fail(Call::Write, Errno(c::ENOBUFS), 1);
+        assert_eq!(write(&mut kernel, fd, b"abc"), Sent::WouldBlock);
+        let parts = [IoSlice::new(b"abc"), IoSlice::new(b"de")];
+        let failed = Sent::Failed(Errno(c::ENOBUFS));
+        assert_eq!(write_parts(&mut kernel, fd, &parts), failed);
+        assert_eq!(write_parts(&mut kernel, fd, &parts), Sent::Bytes(5));
+    }
+
+    #[test]
+    fn a_write_that_takes_nothing_fails_and_none_takes_more_than_it_was_given() {
+        assert_eq!(send(3, || Ok(0)), Sent::Failed(Errno(c::EPIPE)));
+        assert_eq!(send(3, || Ok(4)), Sent::Bytes(3));
+    }
+
+    #[test]
+    fn a_reset_has_four_names() {
+        let names = [c::ECONNRESET, c::EPIPE, c::ECONNABORTED, c::ENOTCONN];
+        assert!(names.iter().all(|&errno| is_reset(Errno(errno))));
+        assert!(!is_reset(Errno(c::ETIMEDOUT)));
+    }
+}

@@ -214,6 +214,8 @@ pub(crate) struct Listener {
     entry: Option<Entry>,
     batch: u32,
     rearmed_in: u64,
+    /// The turn of the last accept.
+    served_in: u64,
 }
 
 /// What is true of a listener, and which lists it is on.
@@ -345,6 +347,7 @@ impl Listener {
             entry: None,
             batch: 1,
             rearmed_in: 0,
+            served_in: 0,
         }
     }
 
@@ -374,6 +377,10 @@ impl Listener {
     /// Clients waiting in the kernel's queue, and its limit.
     pub(crate) fn queue(&self, engine: &mut Engine) -> Result<(u32, u32), Errno> {
         engine.kernel.queue(self.fd)
+    }
+
+    pub(crate) fn served_in(&self) -> u64 {
+        self.served_in
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -505,6 +512,7 @@ impl Listener {
     }
 
     fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
+        self.served_in = engine.stats.turns;
         self.recovered(engine);
         self.see_to_options(fd, engine);
         Step::Client(fd, peer)

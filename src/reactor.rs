@@ -182,7 +182,7 @@ impl<H: Handler> Reactor<H> {
             return Err(io::Error::other("this loop has stopped"));
         }
         let aborted = self.core.engine.aborted;
-        while self.turn(None)? == Turn::Running {}
+        while self.pass(None)? == Turn::Running {}
         Ok(Summary {
             stats: self.stats(),
             aborted: self.core.engine.aborted - aborted,
@@ -196,6 +196,13 @@ impl<H: Handler> Reactor<H> {
     ///
     /// As [`run`](Self::run).
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        // Whoever calls this may have been elsewhere since the last turn ended.
+        self.core.engine.measure();
+        self.pass(timeout)
+    }
+
+    /// The turn itself.
+    fn pass(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         match self.phase {
             Phase::Fresh => self.start()?,
             Phase::Running | Phase::Stopping => {}
@@ -517,9 +524,10 @@ impl<H: Handler> Reactor<H> {
     // Accepting.
 
     fn serve_listeners(&mut self) {
-        while let Some(token) = self.accepting.pop() {
-            self.accept(token);
+        for at in 0..self.accepting.len() {
+            self.accept(self.accepting[at]);
         }
+        self.accepting.clear();
         self.report();
     }
 

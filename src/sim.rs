@@ -69,8 +69,9 @@ use crate::token::ListenerId;
 
 pub use crate::kernel::sim::Call;
 
-/// Turns without an end in sight after which a world gives up on its loop.
-const SPIN_LIMIT: u32 = 1_000_000;
+/// Turns in a row that nobody asked for, by an event or by moving time, after which a
+/// world gives up on its loop.
+const SPIN_LIMIT: u32 = 100_000;
 /// Lines of the trace in the text of a broken rule.
 const TRACE_SHOWN: usize = 40;
 
@@ -404,6 +405,7 @@ impl<H: Handler> World<H> {
         let mut turns = 0;
         while !self.stopped {
             let before = self.now();
+            let events = self.stats().events;
             let horizon = end.or_else(|| self.kernel().next_arrival());
             self.kernel().set_horizon(Some(horizon.unwrap_or(before)));
             match self.reactor.turn(None) {
@@ -415,7 +417,8 @@ impl<H: Handler> World<H> {
                 break;
             }
             // Time that was asked for may pass in as many turns as it takes.
-            let progress = end.is_some() && after > before;
+            let asked_for = end.is_some() && after > before;
+            let progress = asked_for || self.stats().events > events;
             turns = if progress { 0 } else { turns + 1 };
             if turns == SPIN_LIMIT {
                 self.fail("the loop does not come to rest");
@@ -685,4 +688,213 @@ fn state_of(fd: crate::kernel::Fd, engine: &mut Engine) -> Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Conn;
+    use crate::handler::Deadline;
+    use crate::input::Input;
+    use crate::token::Token;
+
+    #[derive(Default)]
+    struct Echo {
+        late: Vec<Deadline>,
+        times: Vec<Duration>,
+    }
+
+    impl Handler for Echo {
+        type Session = ();
+
+        fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn on_read(
+            &mut self,
+            conn: &mut Conn<'_>,
+            _: &mut (),
+            input: &mut Input<'_>,
+        ) -> io::Result<()> {
+            match input.take_all() {
+                b"panic" => panic!("as asked"),
+                bytes => drop(conn.write(bytes)),
+            }
+            Ok(())
+        }
+
+        fn on_timeout(
+            &mut self,
+            conn: &mut Conn<'_>,
+            _: &mut (),
+            which: Deadline,
+        ) -> io::Result<()> {
+            self.late.push(which);
+            self.times.push(conn.cx().stats().elapsed);
+            Err(io::ErrorKind::TimedOut.into())
+        }
+    }
+
+    fn served() -> (World<Echo>, Client) {
+        let mut world = World::new(7, Echo::default());
+        let addr = world.listen("127.0.0.1:7");
+        let client = world.connect(addr);
+        world.run();
+        (world, client)
+    }
+
+    fn conn(world: &mut World<Echo>) -> &mut Connection {
+        world.reactor.core().conns.at_mut(0).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_broken(world: &mut World<Echo>, rule: &str) {
+        let text = world.check().unwrap_err();
+        assert!(text.contains(rule), "{text}");
+        assert!(text.contains("seed 7"), "{text}");
+    }
+
+    #[test]
+    fn a_sound_world_passes_its_check() {
+        let (mut world, client) = served();
+        world.send(client, b"x");
+        world.run();
+        assert_eq!(world.check(), Ok(()));
+    }
+
+    #[test]
+    fn forgotten_input_is_found() {
+        let (mut world, client) = served();
+        world.send(client, b"x");
+        // The report is taken and nobody serves it.
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "input waits to be read");
+    }
+
+    #[test]
+    fn forgotten_output_is_found() {
+        let (mut world, client) = served();
+        world.kernel().fail(Call::Write, Errno(libc::EAGAIN), 1);
+        world.send(client, b"x");
+        let _ = world.reactor.turn(Some(Duration::ZERO)).unwrap();
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "output waits and could leave");
+    }
+
+    #[test]
+    fn a_forgotten_client_is_found() {
+        let (mut world, _) = served();
+        world.connect(([127, 0, 0, 1], 7).into());
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "clients wait in its queue");
+    }
+
+    #[test]
+    fn a_forgotten_error_is_found() {
+        let (mut world, client) = served();
+        world.reset(client);
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "an error waits to be taken");
+    }
+
+    #[test]
+    fn forgotten_notes_are_found() {
+        let rules = [
+            (Flags::WAKE, "a callback is due"),
+            (Flags::EOF, "on_eof was not called"),
+            (Flags::CLOSING, "FIN was not sent"),
+            (Flags::DEAD, "on_close was not called"),
+        ];
+        for (flag, rule) in rules {
+            let (mut world, _) = served();
+            conn(&mut world).set(flag);
+            assert_broken(&mut world, rule);
+        }
+    }
+
+    #[test]
+    fn a_connection_without_a_deadline_in_the_wheel_is_found() {
+        let (mut world, _) = served();
+        conn(&mut world).unfiled();
+        assert_broken(&mut world, "its deadline is not in the wheel");
+    }
+
+    #[test]
+    fn a_source_that_waits_for_memory_that_is_there_is_found() {
+        let (mut world, _) = served();
+        world.reactor.core().engine.parked.push(Token::WAKE);
+        assert_broken(&mut world, "memory that is there");
+    }
+
+    #[test]
+    fn a_descriptor_closed_twice_is_found() {
+        let (mut world, _) = served();
+        let fd = conn(&mut world).fd();
+        world.kernel().close(fd);
+        world.kernel().close(fd);
+        assert_broken(&mut world, "which is not open");
+    }
+
+    #[test]
+    #[should_panic(expected = "does not come to rest")]
+    fn a_loop_that_spins_is_found() {
+        fn post_for_ever(handle: &Handle<Echo>) {
+            let next = handle.clone();
+            handle.post(move |_, _| post_for_ever(&next)).unwrap();
+        }
+        let (mut world, _) = served();
+        post_for_ever(&world.handle());
+        world.run();
+    }
+
+    #[test]
+    #[should_panic(expected = "as asked")]
+    fn a_panic_in_a_callback_fails_the_test() {
+        let (mut world, client) = served();
+        world.send(client, b"panic");
+        world.run();
+    }
+
+    #[test]
+    fn time_passes_only_when_told_and_deadlines_fire_on_the_way() {
+        let (mut world, client) = served();
+        let start = world.now();
+        world.send(client, b"x");
+        world.run();
+        assert_eq!(world.now(), start);
+        world.advance(Duration::from_secs(1000));
+        assert_eq!(world.now() - start, Duration::from_secs(1000));
+        assert_eq!(world.handler().late, [Deadline::Idle]);
+        assert_eq!(world.handler().times, [Duration::from_secs(300)]);
+        assert!(world.saw_eof(client));
+    }
+
+    #[test]
+    fn a_run_lets_what_is_on_the_wire_arrive() {
+        let (mut world, client) = served();
+        let start = world.now();
+        world.faults().latency(Duration::from_millis(20));
+        world.send(client, b"there and back");
+        world.run();
+        assert_eq!(world.received(client), b"there and back");
+        assert_eq!(world.now() - start, Duration::from_millis(40));
+    }
+
+    #[test]
+    fn a_shutdown_leaves_nothing_open_and_the_world_at_peace() {
+        let (mut world, client) = served();
+        assert_eq!(world.open_descriptors(), 2);
+        world.send(client, b"x");
+        world.run();
+        world.shutdown(Duration::from_secs(5));
+        assert!(world.has_stopped());
+        assert_eq!(world.open_descriptors(), 0);
+        world.run();
+        world.advance(Duration::from_secs(1));
+        assert!(world.handle().post(|_, _| ()).is_err());
+    }
+
+    #[test]
+    fn nobody_is_home_before_there_is_a_listener() {
+        let mut world = World::new(1, Echo::default());
+        let nowhere = ([127, 0, 0, 1], 9).into();
+        let error = world.try_connect(nowhere).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
 }

@@ -3,6 +3,8 @@
 //! Every wait has an end (`PATIENCE`), and a program that is still running when its test is
 //! over is killed.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -503,7 +505,9 @@ fn seconds_since_1970(line: &str) -> u64 {
     assert!(line.len() == 20 && line.ends_with('\n'), "{line:?}");
     let field = |range: std::ops::Range<usize>| line[range].parse::<u64>().unwrap();
     let (year, month, day) = (field(0..4), field(5..7), field(8..10));
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let lengths = [
         31,
         28 + u64::from(leap(year)),

@@ -293,20 +293,11 @@ fn a_connection_closed_by_its_neighbour_in_the_same_turn_hears_nothing_more() {
     let server = serve(recorder);
     let mut clients = connect_many(server.addr, 8);
     log.wait_for("accept", 8);
-    let (open, gate) = mpsc::channel::<()>();
-    let (say, held) = mpsc::channel();
-    server
-        .handle
-        .post(move |_, _| {
-            say.send(()).unwrap();
-            gate.recv_timeout(PATIENCE).unwrap();
-        })
-        .unwrap();
-    held.recv_timeout(PATIENCE).unwrap();
+    let held = server.hold(|_| ());
     for client in &mut clients {
         send(client, b"x");
     }
-    open.send(()).unwrap();
+    drop(held);
     log.wait_for("close", 7);
     assert_eq!(log.count("read"), 1);
     drop(clients);

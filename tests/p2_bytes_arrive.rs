@@ -5,6 +5,7 @@
 
 mod util;
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -664,7 +665,6 @@ fn a_peer_that_sends_beyond_the_drain_limit_is_cut_off() {
             break error;
         }
     };
-    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
     assert!(
         matches!(error.kind(), BrokenPipe | ConnectionReset),
         "{error}"

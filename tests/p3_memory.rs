@@ -7,12 +7,11 @@ mod util;
 use std::io::{self, Read as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use util::*;
-use windlass::{Config, ConnId, Deadline, Flow, Handle, Listen, PostError};
+use windlass::{Config, ConnId, Deadline, Flow, Listen, PostError};
 
 /// Limits at which [`FULL_WRITE`], which is too small to go straight to the socket, is
 /// above the high mark whatever the kernel would take.
@@ -506,7 +505,7 @@ fn the_mailbox_has_a_limit_and_a_stop_gets_through_it() {
     );
     let ran = Arc::new(AtomicUsize::new(0));
     for round in 1..=3 {
-        let open = hold(&server.handle);
+        let held = server.hold(|_| ());
         for _ in 0..LIMIT {
             let ran = Arc::clone(&ran);
             let post = server.handle.post(move |_, _| {
@@ -516,32 +515,18 @@ fn the_mailbox_has_a_limit_and_a_stop_gets_through_it() {
         }
         let refused = server.handle.post(|_, _| panic!("never runs"));
         assert_eq!(refused, Err(PostError::Full));
-        open.send(()).unwrap();
+        drop(held);
         let all = || ran.load(Ordering::Relaxed) == round * LIMIT;
         assert!(eventually(PATIENCE, all), "those that were taken run");
     }
-    let open = hold(&server.handle);
+    let held = server.hold(|_| ());
     while server.handle.post(|_, _| ()).is_ok() {}
     server.handle.shutdown(ms(100)).unwrap();
-    open.send(()).unwrap();
+    drop(held);
     let handle = server.handle.clone();
     server.join().result.unwrap();
     assert_eq!(handle.post(|_, _| ()), Err(PostError::Stopped));
     assert_eq!(handle.shutdown(ms(0)), Err(PostError::Stopped));
-}
-
-/// Holds the loop inside a posted closure until the answer is used.
-fn hold(handle: &Handle<Recorder>) -> mpsc::Sender<()> {
-    let (open, gate) = mpsc::channel();
-    let (say, held) = mpsc::channel();
-    handle
-        .post(move |_, _| {
-            say.send(()).unwrap();
-            let _ = gate.recv_timeout(PATIENCE);
-        })
-        .unwrap();
-    held.recv_timeout(PATIENCE).unwrap();
-    open
 }
 
 #[test]

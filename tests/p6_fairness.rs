@@ -612,3 +612,56 @@ fn a_closing_connection_that_is_still_sent_to_lets_the_others_through() {
     drop((client, leaving));
     server.stop();
 }
+
+/// Counts who was accepted by which listener.
+#[derive(Default)]
+struct Doors {
+    open: Vec<ConnId>,
+    accepted: HashMap<ListenerId, usize>,
+}
+
+impl Handler for Doors {
+    type Session = ();
+
+    fn on_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) -> io::Result<()> {
+        self.open.push(conn.id());
+        *self.accepted.entry(listener).or_default() += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn listeners_that_wait_for_room_take_turns() {
+    const DOORS: usize = 3;
+    const ROUNDS: usize = 30;
+    let config = config(|config| config.max_connections = Some(4));
+    let mut reactor = Reactor::with_config(Doors::default(), config).unwrap();
+    let mut crowds = Vec::new();
+    for _ in 0..DOORS {
+        let id = reactor.listen("127.0.0.1:0").unwrap();
+        let addr = util::ip(reactor.listener(id).unwrap().local_addr());
+        crowds.push(connect_many(addr, 4 + ROUNDS));
+    }
+    let mut accepted = 4;
+    let deadline = Instant::now() + PATIENCE;
+    while accepted <= 4 + ROUNDS {
+        while reactor.stats().accepted < accepted as u64 {
+            assert!(Instant::now() < deadline, "{:?}", reactor.stats());
+            let _ = reactor.turn(Some(ms(20))).unwrap();
+        }
+        // Everybody has seen by now that there is no room.
+        for _ in 0..4 {
+            let _ = reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        let made_room = reactor.handle().post(|app, cx| {
+            let oldest = app.open.remove(0);
+            cx.conn(oldest).unwrap().abort();
+        });
+        made_room.unwrap();
+        accepted += 1;
+    }
+    let accepted = &reactor.handler().accepted;
+    let least = accepted.values().min().unwrap();
+    assert_eq!(accepted.len(), DOORS);
+    assert!(*least >= ROUNDS / DOORS / 2, "{accepted:?}");
+}

@@ -770,6 +770,10 @@ impl Handler for Explosive {
         std::panic::panic_any(ON_PURPOSE);
     }
 
+    fn on_timer(&mut self, cx: &mut Context<'_>, _: TimerId) {
+        cx.shutdown(Duration::ZERO);
+    }
+
     fn on_stop(&mut self, _: &mut Context<'_>) {
         panic_if(self.at_stop);
     }
@@ -789,6 +793,9 @@ fn a_propagated_panic_leaves_the_run_with_its_words() {
     let handle = reactor.handle();
     let mut client = connect(addr);
     send(&mut client, b"x");
+    // If it does not leave, the run ends all the same.
+    let end = handle.post(|_, cx| _ = cx.set_timer(cx.now() + PATIENCE));
+    end.unwrap();
     let left = catch_unwind(AssertUnwindSafe(|| reactor.run())).unwrap_err();
     assert_eq!(left.downcast_ref::<&str>(), Some(&ON_PURPOSE));
     drop(reactor);

@@ -27,7 +27,10 @@ pub(crate) fn explain(plan: Plan, seen: &Picture, before: Option<Counters>) -> i
         write!(out, "{FULL}")?;
     }
     match &seen.failed {
-        Some(error) => write!(out, "\nThe last dial: {error}\n{SILENCE}")?,
+        Some(error) if error.is_timeout() => {
+            write!(out, "\nThe last dial: {error}\n{SILENCE}")?;
+        }
+        Some(error) => writeln!(out, "\nThe last dial: {error}")?,
         None if waited == 0 => write!(out, "{TOO_FEW}")?,
         None => {}
     }
@@ -78,36 +81,35 @@ pub(crate) fn counters() -> Option<Counters> {
 }
 
 const HANDSHAKE: &str = "\
-A dial is over when the two kernels have shaken hands (SYN, SYN-ACK, ACK); the program
-that listens has no part in it. While the handshake runs, the client stands in the SYN
-queue; then in the accept queue, until the program calls accept. All that time the
-client takes itself for served.
+A dial is over when the two kernels have shaken hands (SYN, SYN-ACK, ACK); the
+program that listens has no part in it. While the handshake runs, the client
+stands in the SYN queue; then in the accept queue, until the program accepts.
+All that time the client takes itself for served.
 ";
 
 const FULL: &str = "\
-When the accept queue is full, the kernel drops a new client's SYN and says nothing: no
-refusal, no error, not even a place in the SYN queue. The client's kernel sends the SYN
-again, first after a second and later less often, and the first one that finds room is
-answered. So a dial waits for an accept and then for its own next SYN; where accepts are
-faster than that, a few dials in a row succeed at once after each such wait.
+When the accept queue is full, the kernel drops a new client's SYN and says
+nothing: no refusal, no error, not even a place in the SYN queue. The client's
+kernel sends the SYN again, first after a second and later less often; the first
+one that finds room is answered. So a dial waits for an accept, and then for its
+own next SYN; where accepts are faster, a few dials get in after each such wait.
 ";
 
 const TOO_FEW: &str = "
-No dial met a full queue. With more --dials, or fewer places (--backlog), one would.
-";
-
-const COUNTERS: &str = "\
-The first counts each SYN that met a full accept queue, the second each SYN that was
-dropped, for this or another reason. A dial that waits repeats its SYN, so it counts
-several times.
+No dial met a full queue. With more --dials, or a smaller --backlog, one would.
 ";
 
 const SILENCE: &str = "\
-Seen from the client, a full queue is like a host that is not there: silence. The program
-that did not accept was told nothing about this client.
+Seen from the client, a full queue is like a host that is not there: silence.
+The program that did not accept was told nothing about this client.
+";
+
+const COUNTERS: &str = "\
+The first counts each SYN that met a full accept queue, the second each that was
+dropped, for this or another reason; one dial that waits sends several.
 ";
 
 const STOP: &str = "
-In the end the server stopped in good order: its listener accepted everybody who stood in
-the queue, and then closed. Closing at once would have reset them.
+In the end the server stopped in good order: its listener accepted everybody who
+stood in the queue, and then closed. Closing at once would have reset them.
 ";

@@ -1,6 +1,6 @@
 //! Shows that dial and accept are not in step: between them stands the kernel's queue.
 //!
-//!     cargo run --release --example backlog                       about 45 s
+//!     cargo run --release --example backlog                       about 40 s
 //!     cargo run --release --example backlog -- --every 200ms      about 3 s
 //!     cargo run --release --example backlog -- never              about 5 s
 //!

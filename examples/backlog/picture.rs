@@ -87,8 +87,8 @@ impl Picture {
         let next = self.next_accept.map(|at| at.saturating_duration_since(now));
         let next = seconds("the next in", next);
         let (client, server) = (bar(answered), bar(accepted));
-        let client = format!("connected {answered} of {dials}{client} {silence}");
-        let server = format!("accepted {accepted}{server} {next}");
+        let client = format!("connected {answered} of {dials}{client}  {silence}");
+        let server = format!("accepted {accepted}{server}  {next}");
         let queue = self.waiting();
         format!("{NO_WRAP}\n  client  {client}\n  kernel  {queue}\n  server  {server}{WRAP}\n")
     }

@@ -485,7 +485,12 @@ impl SimKernel {
         parts: impl Iterator<Item = &'a [u8]> + Clone,
     ) -> Result<usize, Errno> {
         let link = self.stream(fd, "write")?;
-        self.scripted_on(Call::Write, fd)?;
+        if let Err(errno) = self.scripted(Call::Write) {
+            if errno == Errno(libc::EAGAIN) {
+                self.net.refuse(link);
+            }
+            return Err(errno);
+        }
         let most = self.script.short_writes.unwrap_or(usize::MAX);
         self.net.write(link, parts, most)
     }

@@ -57,6 +57,10 @@ pub struct Server<H: Handler> {
     ended: mpsc::Receiver<Ended<H>>,
 }
 
+/// Drop it, and the loop goes on.
+#[must_use = "the loop goes on when this is dropped"]
+pub struct Held(#[allow(dead_code, reason = "to be dropped")] mpsc::Sender<()>);
+
 /// What is left of a server.
 pub struct Ended<H> {
     pub handler: H,
@@ -112,6 +116,22 @@ impl<H: Handler + Send + 'static> Server<H> {
         answer
             .recv_timeout(PATIENCE)
             .expect("the loop answers in time")
+    }
+
+    /// Holds the loop inside a posted closure, which first does something, until the answer
+    /// is dropped: what happens meanwhile is found by one and the same turn.
+    pub fn hold(&self, first: impl FnOnce(&mut Context<'_>) + Send + 'static) -> Held {
+        let (held, gate) = mpsc::channel::<()>();
+        let (say, begun) = mpsc::channel();
+        self.handle
+            .post(move |_, cx| {
+                first(cx);
+                say.send(()).unwrap();
+                let _ = gate.recv_timeout(PATIENCE);
+            })
+            .expect("the loop takes posts");
+        begun.recv_timeout(PATIENCE).expect("the loop runs posts");
+        Held(held)
     }
 
     pub fn stats(&self) -> Stats {

@@ -383,6 +383,12 @@ impl Net {
         Ok(count)
     }
 
+    /// A write is told that there is no room: the next room, or the present one, is news.
+    pub(super) fn refuse(&mut self, link: usize) {
+        self.links[link].server.blocked = true;
+        self.announce_room(link);
+    }
+
     pub(super) fn shutdown_write(&mut self, link: usize) -> Result<(), Errno> {
         if self.links[link].server.reset {
             return Err(Errno(libc::ENOTCONN));

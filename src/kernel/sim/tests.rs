@@ -506,6 +506,17 @@ fn scripted_failures_have_no_other_effect_and_eagain_brings_an_edge() {
 }
 
 #[test]
+fn a_scripted_eagain_without_room_brings_an_edge_when_there_is_room() {
+    let (mut world, peer, fd) = half_delivered();
+    world.poll();
+    world.kernel.fail(Call::Write, Errno(libc::EAGAIN), 1);
+    assert_eq!(world.kernel.write(fd, b"x"), errno(libc::EAGAIN));
+    assert!(world.poll().is_empty());
+    world.kernel.peer_resume(peer);
+    assert_eq!(world.poll(), [(CONN, W)]);
+}
+
+#[test]
 fn spurious_readiness_is_reported_once() {
     let mut world = World::new(8);
     let (_, fd) = world.pair();
