@@ -17,8 +17,11 @@ pub enum Overload {
     #[default]
     Wait,
     /// Close them at once, at most a batch per turn, with the help of a spare descriptor.
-    /// Suits clients that fail over to another server. Best effort when other threads
-    /// open files: if the spare cannot be had, this is `Wait`.
+    /// Suits clients that fail over to another server. It begins where the descriptors
+    /// end: at the cap that [`Config::max_connections`] computes from their limit, or, if
+    /// they run out before that, when accept fails. A cap that you set yourself makes
+    /// clients wait. Best effort when other threads open files: if the spare cannot be
+    /// had, this is `Wait`.
     Shed,
 }
 

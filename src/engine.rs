@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     pub(crate) stop_at: Option<Nanos>,
     /// Connections that the loop may have open.
     pub(crate) max_connections: usize,
+    /// That number comes from the descriptor limit, not from the application.
+    pub(crate) cap_is_descriptors: bool,
 
     /// Connections that the end of a shutdown's grace cut off.
     pub(crate) aborted: u64,
@@ -62,6 +64,7 @@ impl Engine {
         let clock = Clock::start(kernel.now());
         let descriptor_limit = raise_or_read_limit(kernel.as_mut(), &config);
         let max_connections = connection_cap(&config, descriptor_limit);
+        let cap_is_descriptors = config.max_connections.is_none();
         Self {
             pool: Pool::new(config.recycled_bytes),
             kernel,
@@ -80,6 +83,7 @@ impl Engine {
             pressed: false,
             stop_at: None,
             max_connections,
+            cap_is_descriptors,
             aborted: 0,
             watched_turns: 0,
             accept_gate: LogGate::default(),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the queue is empty | the kernel's next report |
 //! | the batch is full | a re-armed registration, or the ready list where re-arming is unproven |
-//! | the cap is reached | the end of any connection |
+//! | a cap is reached | the end of any connection |
 //! | descriptors or memory ran out | the end of any connection, or a timer of at most 40 ms |
 //! | buffered memory is above its limit | the relief of that pressure |
 //! | `pause` | `resume` |
@@ -473,7 +473,10 @@ impl Listener {
             if engine.pressed {
                 return self.park(engine);
             }
-            if open >= engine.max_connections || self.is_full() {
+            if open >= engine.max_connections {
+                return self.at_cap(engine);
+            }
+            if self.is_full() {
                 return self.starve(engine);
             }
             if *taken >= self.turn_batch(engine) {
@@ -488,6 +491,24 @@ impl Listener {
                 Accepted::Ended(errno) => return self.ended(errno, engine),
             }
         }
+        Step::Done
+    }
+
+    /// The loop has as many connections as it may. A cap that nobody asked for stands for
+    /// the descriptors of the process, and is met by the same policy.
+    fn at_cap(&mut self, engine: &mut Engine) -> Step {
+        if !engine.cap_is_descriptors || self.policy.overload == Overload::Wait {
+            return self.starve(engine);
+        }
+        // The reserved descriptors serve to accept with; the spare is not needed.
+        match self.shed_batch(engine) {
+            Some(true) => {
+                self.emptied(engine);
+            }
+            Some(false) => self.make_ready(engine),
+            None => return self.starve(engine),
+        }
+        self.log_shedding(engine);
         Step::Done
     }
 
@@ -644,6 +665,19 @@ impl Listener {
             }
         }
         Some(false)
+    }
+
+    fn log_shedding(&self, engine: &mut Engine) {
+        let now = engine.clock.nanos;
+        if let Some(held_back) = engine.accept_gate.pass(now, engine.config.log_interval) {
+            log::warn!(
+                target: "windlass::listener",
+                "{}: {} connections are all that the descriptors allow; closing clients at once \
+                 ({held_back} such lines held back)",
+                self.addr,
+                engine.max_connections
+            );
+        }
     }
 
     fn log_exhausted(&self, errno: Errno, consequence: &str, engine: &mut Engine) {

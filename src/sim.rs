@@ -1,6 +1,6 @@
 //! A world to test a [`Handler`] in: no sockets, no clocks, no luck.
 //!
-//! A [`World`] is a [`Reactor`](crate::Reactor), the very one that runs in production, on
+//! A [`World`] is a [`Reactor`], the very one that runs in production, on
 //! a kernel that lives in memory. Its clock stands still until it is told to move, its
 //! clients do what the test says, and what goes wrong is written in a script.
 //!

@@ -64,7 +64,7 @@ pub struct Stats {
 
     /// Time spent outside the poll.
     pub busy: Duration,
-    /// Time since the loop's first turn.
+    /// Time since the loop was made, as of its last turn.
     pub elapsed: Duration,
     /// The longest time between two polls: how late an event or a timer can have been
     /// served because of what came before it (the loop's lag).

@@ -404,6 +404,40 @@ fn shed_with_an_empty_queue_costs_a_handful_of_calls_and_no_time() {
 }
 
 #[test]
+fn shed_begins_at_the_cap_that_the_descriptor_limit_sets() {
+    let (mut world, addr) = world_with(|config| config.overload = Overload::Shed);
+    // The simulated host allows 1,024 descriptors; 32 are reserved, one is the spare.
+    let served = connect_all(&mut world, addr, 991);
+    world.run();
+    assert_eq!((world.stats().open, world.stats().shed), (991, 0));
+    let shed = connect_all(&mut world, addr, 20);
+    let before = world.now();
+    world.run();
+    assert_eq!(world.now(), before, "nobody waited");
+    assert_eq!(world.stats().shed, 20);
+    assert!(shed.iter().all(|&client| world.saw_eof(client)));
+    world.close(served[0]);
+    world.run();
+    let late = world.connect(addr);
+    assert_served(&mut world, late);
+}
+
+#[test]
+fn shed_leaves_clients_waiting_at_a_cap_of_the_applications_own() {
+    let (mut world, addr) = world_with(|config| {
+        config.overload = Overload::Shed;
+        config.max_connections = Some(2);
+    });
+    let served = connect_all(&mut world, addr, 2);
+    let waiting = world.connect(addr);
+    world.run();
+    assert_eq!((world.stats().open, world.stats().shed), (2, 0));
+    world.close(served[0]);
+    world.run();
+    assert_served(&mut world, waiting);
+}
+
+#[test]
 fn shed_that_loses_its_spare_waits_instead() {
     let (mut world, addr) = world_with(|config| config.overload = Overload::Shed);
     world.run();
