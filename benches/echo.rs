@@ -24,7 +24,10 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    #![allow(unsafe_code, reason = "thread clocks and pinning have no safe wrapper among the dependencies")]
+    #![allow(
+        unsafe_code,
+        reason = "thread clocks and pinning have no safe wrapper among the dependencies"
+    )]
 
     use std::io::{self, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -39,14 +42,19 @@ mod linux {
     const MESSAGE: usize = 64;
     const CASES: [(usize, usize); 3] = [(1, 20_000), (50, 60_000), (500, 60_000)];
 
-    pub fn main() {
-        let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    pub(super) fn main() {
+        let words: Vec<String> = std::env::args()
+            .skip(1)
+            .filter(|word| word != "--bench")
+            .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let outcome = match words.as_slice() {
             [] => table(),
             ["serve", which, addr] => serve(which, addr),
             ["load", addr, connections, requests] => load_once(addr, connections, requests),
-            _ => Err(io::Error::other("usage: [serve raw|windlass ADDR] [load ADDR CONNECTIONS REQUESTS]")),
+            _ => Err(io::Error::other(
+                "usage: [serve raw|windlass ADDR] [load ADDR CONNECTIONS REQUESTS]",
+            )),
         };
         if let Err(error) = outcome {
             eprintln!("{error}");
@@ -63,7 +71,12 @@ mod linux {
             Ok(())
         }
 
-        fn on_read(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> io::Result<()> {
+        fn on_read(
+            &mut self,
+            conn: &mut Conn<'_>,
+            _: &mut (),
+            input: &mut Input<'_>,
+        ) -> io::Result<()> {
             conn.write(input.take_all());
             Ok(())
         }
@@ -109,22 +122,35 @@ mod linux {
         let raw = start("raw")?;
         let control = start("raw")?;
         let ours = start("windlass")?;
-        println!("processor time per request of {MESSAGE} bytes, raw epoll / other (above 1: better than raw)");
-        println!("{:>12} {:>24} {:>24}", "connections", "raw again (the noise)", "windlass");
+        println!(
+            "processor time per request of {MESSAGE} bytes, raw epoll / other (above 1: better than raw)"
+        );
+        println!(
+            "{:>12} {:>24} {:>24}",
+            "connections", "raw again (the noise)", "windlass"
+        );
         for (connections, requests) in CASES {
-            let mut loads = [&raw, &control, &ours].map(|server| Load::connect(server.addr, connections));
+            let mut loads =
+                [&raw, &control, &ours].map(|server| Load::connect(server.addr, connections));
             let mut ratios = [Vec::new(), Vec::new()];
             for _ in 0..ROUNDS {
                 let mut spent = [0.0; 3];
                 for (at, server) in [&raw, &control, &ours].into_iter().enumerate() {
                     let before = seconds(server.clock);
-                    loads[at].as_mut().map_err(|error| io::Error::other(error.to_string()))?.run(requests)?;
+                    loads[at]
+                        .as_mut()
+                        .map_err(|error| io::Error::other(error.to_string()))?
+                        .run(requests)?;
                     spent[at] = seconds(server.clock) - before;
                 }
                 ratios[0].push(spent[0] / spent[1]);
                 ratios[1].push(spent[0] / spent[2]);
             }
-            println!("{connections:>12} {:>24} {:>24}", spread(&mut ratios[0]), spread(&mut ratios[1]));
+            println!(
+                "{connections:>12} {:>24} {:>24}",
+                spread(&mut ratios[0]),
+                spread(&mut ratios[1])
+            );
         }
         Ok(())
     }
@@ -132,7 +158,12 @@ mod linux {
     fn spread(ratios: &mut [f64]) -> String {
         ratios.sort_by(f64::total_cmp);
         let last = ratios.len() - 1;
-        format!("{:.3} ({:.3} to {:.3})", ratios[last / 2], ratios[last / 4], ratios[last - last / 4])
+        format!(
+            "{:.3} ({:.3} to {:.3})",
+            ratios[last / 2],
+            ratios[last / 4],
+            ratios[last - last / 4]
+        )
     }
 
     fn load_once(addr: &str, connections: &str, requests: &str) -> io::Result<()> {
@@ -187,7 +218,10 @@ mod linux {
     }
 
     fn seconds(clock: libc::clockid_t) -> f64 {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: the time lives across the call.
         unsafe { libc::clock_gettime(clock, &raw mut time) };
         time.tv_sec as f64 + time.tv_nsec as f64 / 1e9

@@ -320,7 +320,10 @@ impl Connection {
         let before = leftover.len();
         // Twice what can be unread at once: then each byte is moved a bounded number of
         // times, however small the pieces that arrive and are consumed.
-        let most = self.limits(engine).input.saturating_add(config::LEFTOVER_READ);
+        let most = self
+            .limits(engine)
+            .input
+            .saturating_add(config::LEFTOVER_READ);
         let cap = most.saturating_mul(2);
         let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap), budget);
         if let Some(n) = got {
@@ -428,7 +431,9 @@ impl Connection {
                 return;
             }
             if let Some(n) = self.receive(engine, shared, &mut budget) {
-                self.discarded = self.discarded.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+                self.discarded = self
+                    .discarded
+                    .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
                 engine.stats.bytes_discarded += n as u64;
                 if self.discarded as usize > engine.config.drain_limit {
                     self.set(Flags::RESET);
@@ -521,7 +526,11 @@ impl Connection {
                 self.set(Flags::RESET);
                 self.die(CloseReason::Overflow, engine);
             }
-            Level::Above => self.set(Flags::FULL),
+            Level::Above => {
+                self.set(Flags::FULL);
+                // It was drained for a moment, within one callback: that is no news now.
+                self.flags.clear(Flags::DRAINED);
+            }
             Level::Between | Level::Below => {}
         }
     }
@@ -591,7 +600,10 @@ impl Connection {
     fn plain(&self, extra: &[u8]) -> Vec<u8> {
         let mut parts = [IoSlice::new(&[]); MAX_PARTS];
         let n = self.out.as_ref().map_or(0, |out| out.parts(&mut parts));
-        let mut plain: Vec<u8> = parts[..n].iter().flat_map(|part| part.iter().copied()).collect();
+        let mut plain: Vec<u8> = parts[..n]
+            .iter()
+            .flat_map(|part| part.iter().copied())
+            .collect();
         if plain.len() == self.queued() {
             plain.extend_from_slice(extra);
         }

@@ -645,7 +645,12 @@ impl<H: Handler> Reactor<H> {
     /// What listeners had to say while callbacks could not be run.
     fn report(&mut self) {
         let mut reports = std::mem::take(&mut self.core.engine.reports);
-        for Report { listener, owner, error } in reports.drain(..) {
+        for Report {
+            listener,
+            owner,
+            error,
+        } in reports.drain(..)
+        {
             let Self { handler, core, .. } = self;
             guarded(core, "on_accept_error", |core| {
                 handler.on_accept_error(&mut Context::new(core, owner), listener, &error);
@@ -843,7 +848,7 @@ impl<H: Handler> Reactor<H> {
     // For the simulated world.
 
     /// Whether the next turn would wait, if the kernel had nothing to report.
-    pub(crate) fn is_idle(&mut self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.core.engine.wait(None, self.inbox.is_rung()) != Some(Duration::ZERO)
     }
 

@@ -4,6 +4,7 @@
 //! live here.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
 mod util;
 

@@ -207,7 +207,7 @@ fn an_idle_timeout_counts_at_least_a_tick() {
     let (mut world, addr) = world(app);
     client(&mut world, addr);
     act(&mut world, |conn| {
-        conn.set_idle_timeout(Some(Duration::ZERO))
+        conn.set_idle_timeout(Some(Duration::ZERO));
     });
     world.advance(ms(10));
     let fired = world.handler().log.len();
@@ -266,19 +266,19 @@ fn a_deadline_can_be_moved_earlier_and_taken_back() {
     let (mut world, addr) = world(App::default());
     client(&mut world, addr);
     act(&mut world, |conn| {
-        conn.set_read_deadline(Some(conn.now() + secs(100)))
+        conn.set_read_deadline(Some(conn.now() + secs(100)));
     });
     act(&mut world, |conn| {
-        conn.set_read_deadline(Some(conn.now() + ms(5)))
+        conn.set_read_deadline(Some(conn.now() + ms(5)));
     });
     act(&mut world, |conn| conn.set_read_deadline(None));
     world.advance(secs(200));
     assert!(said(&world).is_empty());
     act(&mut world, |conn| {
-        conn.set_read_deadline(Some(conn.now() + secs(50)))
+        conn.set_read_deadline(Some(conn.now() + secs(50)));
     });
     act(&mut world, |conn| {
-        conn.set_read_deadline(Some(conn.now() + ms(5)))
+        conn.set_read_deadline(Some(conn.now() + ms(5)));
     });
     world.advance(ms(5) + LATEST);
     assert_eq!(said(&world), ["Read"]);
@@ -326,7 +326,7 @@ fn a_write_deadline_fires_only_while_output_waits() {
     world.faults().buffers(4, 4);
     let client = client(&mut world, addr);
     act(&mut world, |conn| {
-        conn.set_write_deadline(Some(conn.now() + ms(50)))
+        conn.set_write_deadline(Some(conn.now() + ms(50)));
     });
     world.advance(secs(1));
     assert!(said(&world).is_empty(), "nothing waits");

@@ -5,7 +5,10 @@
 //! Its shortcuts: no deadline, no limit, no back-pressure (a short send loses the rest), no
 //! way to stop. A server needs all of these; the benchmark asks what they cost.
 
-#![allow(unsafe_code, reason = "the baseline is what the crate's own unsafe room is measured against")]
+#![allow(
+    unsafe_code,
+    reason = "the baseline is what the crate's own unsafe room is measured against"
+)]
 
 use std::io;
 use std::net::TcpListener;
@@ -15,7 +18,7 @@ const EVENTS: usize = 1024;
 const BUFFER: usize = 256 * 1024;
 
 /// Echoes for ever.
-pub fn serve(listener: TcpListener) -> io::Result<()> {
+pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
     let listener = listener.as_raw_fd();
@@ -42,7 +45,8 @@ fn accept_all(epoll: RawFd, listener: RawFd) -> io::Result<()> {
     loop {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: accept4 allows null for an address that nobody wants.
-        let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+        let fd =
+            unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), flags) };
         if fd < 0 {
             return Ok(());
         }
@@ -71,11 +75,18 @@ fn echo(fd: RawFd, buffer: &mut [u8]) {
 }
 
 fn add(epoll: RawFd, fd: RawFd, interest: i32) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: (interest | libc::EPOLLET) as u32, u64: fd as u64 };
+    let mut event = libc::epoll_event {
+        events: (interest | libc::EPOLLET) as u32,
+        u64: fd as u64,
+    };
     // SAFETY: the event lives across the call, which copies it.
     check(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
 }
 
 fn check(answer: i32) -> io::Result<i32> {
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
 }

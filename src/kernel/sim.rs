@@ -66,7 +66,10 @@ pub(crate) struct SimKernel {
     names: BTreeMap<String, Vec<IpAddr>>,
     backlog_limit: u32,
     horizon: Option<Nanos>,
-    #[cfg_attr(not(test), allow(dead_code, reason = "this room's own tests look at it"))]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "this room's own tests look at it")
+    )]
     stalled: bool,
     trace: Option<VecDeque<String>>,
 }
