@@ -417,7 +417,11 @@ impl<H: Handler> Reactor<H> {
         let mut first = true;
         while let Some(filled) = self.fill(token, &mut budget, std::mem::take(&mut first)) {
             match filled {
-                Filled::Shared(len) => self.offer_shared(token, len),
+                Filled::Shared(len) => {
+                    if !self.offer_shared(token, len) {
+                        return;
+                    }
+                }
                 Filled::Own => self.offer_own(token, false),
                 Filled::Nothing => {
                     self.tell_eof(token);
@@ -466,7 +470,8 @@ impl<H: Handler> Reactor<H> {
         Some(filled)
     }
 
-    fn offer_shared(&mut self, token: Token, len: usize) {
+    /// Whether there is more to do here: more to read, or a close to see to.
+    fn offer_shared(&mut self, token: Token, len: usize) -> bool {
         let mut consumed = 0;
         self.callback(token, "on_read", |handler, conn, session, buffer| {
             let mut input = Input::new(&buffer[..len]);
@@ -476,10 +481,12 @@ impl<H: Handler> Reactor<H> {
             outcome
         });
         let Core { conns, engine, .. } = &mut self.core;
-        if let Some(conn) = conns.get_mut(token) {
-            conn.keep(&self.buffer[consumed..len], engine);
-            conn.settle(engine);
-        }
+        let Some(conn) = conns.get_mut(token) else {
+            return false;
+        };
+        conn.keep(&self.buffer[consumed..len], engine);
+        conn.settle(engine);
+        !conn.is_open() || conn.wants_reading()
     }
 
     fn offer_own(&mut self, token: Token, at_eof: bool) {

@@ -14,7 +14,9 @@ pub(crate) struct Slots<T> {
     kind: Kind,
     // `None` marks a retired slot, which stays occupied for ever.
     slab: Slab<Option<T>>,
-    generations: Vec<u32>,
+    // By index: the name of the present tenant, or of the next one. Its generation is what
+    // `slab` forgets.
+    names: Vec<Token>,
     retired: usize,
 }
 
@@ -23,7 +25,7 @@ impl<T> Slots<T> {
         Self {
             kind,
             slab: Slab::new(),
-            generations: Vec::new(),
+            names: Vec::new(),
             retired: 0,
         }
     }
@@ -34,10 +36,11 @@ impl<T> Slots<T> {
         if index > MAX_INDEX {
             return None;
         }
-        if index == self.generations.len() {
-            self.generations.push(FIRST_GENERATION);
+        if index == self.names.len() {
+            let first = Token::new(self.kind, index, FIRST_GENERATION);
+            self.names.push(first);
         }
-        let token = Token::new(self.kind, index, self.generations[index]);
+        let token = self.names[index];
         self.slab.insert(Some(make(token)));
         Some(token)
     }
@@ -64,9 +67,9 @@ impl<T> Slots<T> {
         }
         let index = token.index();
         let source = self.slab.get_mut(index)?.take()?;
-        match self.generations[index].checked_add(1) {
+        match token.generation().checked_add(1) {
             Some(next) => {
-                self.generations[index] = next;
+                self.names[index] = Token::new(self.kind, index, next);
                 self.slab.remove(index);
             }
             None => self.retired += 1,
@@ -84,14 +87,14 @@ impl<T> Slots<T> {
 
     /// One more than the highest index ever used: the bound for a walk by [`Self::token_at`].
     pub(crate) fn end(&self) -> usize {
-        self.generations.len()
+        self.names.len()
     }
 
     /// The token of whoever lives at `index` now. A walk by index may insert and remove
     /// as it goes.
     pub(crate) fn token_at(&self, index: usize) -> Option<Token> {
         self.slab.get(index)?.as_ref()?;
-        Some(Token::new(self.kind, index, self.generations[index]))
+        self.names.get(index).copied()
     }
 
     /// Whoever lives at `index` now.
@@ -103,9 +106,9 @@ impl<T> Slots<T> {
         self.slab.iter().filter_map(|(_, source)| source.as_ref())
     }
 
+    #[inline]
     fn is_current(&self, token: Token) -> bool {
-        token.kind() == Some(self.kind)
-            && self.generations.get(token.index()) == Some(&token.generation())
+        self.names.get(token.index()) == Some(&token)
     }
 }
 
@@ -139,7 +142,7 @@ mod tests {
     fn a_slot_about_to_wrap_is_retired() {
         let mut slots = slots();
         let token = slots.insert(|_| "last").unwrap();
-        slots.generations[token.index()] = u32::MAX;
+        slots.names[token.index()] = Token::new(Kind::Conn, token.index(), u32::MAX);
         let token = slots.token_at(token.index()).unwrap();
         assert_eq!(slots.remove(token), Some("last"));
         assert!(slots.is_empty());
