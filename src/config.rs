@@ -34,12 +34,14 @@ pub enum PanicPolicy {
     /// `panic = "unwind"`. The default.
     #[default]
     Isolate,
-    /// The panic leaves [`Reactor::run`](crate::Reactor::run).
+    /// The panic leaves [`Reactor::run`](crate::Reactor::run), for a process that is to
+    /// end. Drop the reactor then: what the broken turn had fetched is lost, so another
+    /// turn would leave connections waiting.
     Propagate,
 }
 
-/// Limits of one connection. A copy is taken when the connection is made; a connection
-/// may be given others by [`Conn::set_limits`](crate::Conn::set_limits).
+/// Limits of one connection: those of the loop ([`Config::limits`]), unless it was given
+/// others by [`Conn::set_limits`](crate::Conn::set_limits).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -127,7 +129,7 @@ pub struct Config {
     /// The one buffer that all connections are read into. 256 KiB. Larger takes fewer
     /// calls for bulk input; it exists once per loop, not per connection.
     pub read_buffer: usize,
-    /// Limits that each new connection starts with.
+    /// Limits of each connection that was not given others.
     pub limits: Limits,
     /// Unconsumed input and queued output of all connections together. 1 GiB. Above it
     /// nothing is accepted and nothing is read until it has fallen to three quarters.
@@ -169,8 +171,9 @@ pub struct Config {
     /// Raise the soft descriptor limit of the process to the hard one at start. Off:
     /// a library does not change the process unasked.
     pub raise_descriptor_limit: bool,
-    /// First wait after accept failed for want of descriptors or memory. 10 ms; doubled up
-    /// to [`accept_backoff_max`](Self::accept_backoff_max). A descriptor that our own loop
+    /// First wait after accept failed for want of descriptors or memory, or lost one client
+    /// after another. 10 ms; doubled up to
+    /// [`accept_backoff_max`](Self::accept_backoff_max). A descriptor that our own loop
     /// frees ends the wait at once.
     pub accept_backoff_min: Duration,
     /// Longest such wait. 40 ms: queued clients are served within 50 ms of a descriptor
@@ -283,6 +286,11 @@ pub(crate) const LEFTOVER_READ: usize = 64 * KIB;
 /// Vectored calls that one flush may make before the others have their turn.
 pub(crate) const FLUSH_CALLS: u32 = 16;
 
+/// Clients lost at a stretch (ECONNABORTED and its kin) after which a listener waits as it
+/// does without descriptors. A storm is survived at thousands per second; an accept that is
+/// refused for ever costs next to nothing.
+pub(crate) const LOST_IN_A_ROW: u32 = 64;
+
 /// Turns during which callbacks are timed one by one after a slow turn was seen.
 pub(crate) const SLOW_TURN_WATCH: u32 = 256;
 
@@ -291,7 +299,11 @@ pub(crate) const GATHER_FLUSH: usize = 64 * KIB;
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
+    use crate::sim::{Call, World};
+    use crate::{Conn, Handler, Input, ListenerId};
 
     #[test]
     fn the_defaults_pass_their_own_check() {
@@ -314,6 +326,78 @@ mod tests {
         };
         let text = config.check().unwrap_err().to_string();
         assert!(text.contains("accept_budget"), "{text}");
+    }
+
+    #[test]
+    fn no_extreme_value_ends_in_a_panic() {
+        let mut config = Config {
+            accept_backoff_min: Duration::MAX,
+            accept_backoff_max: Duration::MAX,
+            reserved_descriptors: usize::MAX,
+            max_connections: Some(usize::MAX),
+            slow_turn: Duration::MAX,
+            log_interval: Duration::MAX,
+            memory_limit: usize::MAX,
+            drain_limit: usize::MAX,
+            mailbox_limit: usize::MAX,
+            ..timeless()
+        };
+        config.limits.limit = usize::MAX;
+        config.limits.input = usize::MAX;
+        let shedding = Config {
+            overload: Overload::Shed,
+            ..config.clone()
+        };
+        drop(World::with_config(1, Writer, shedding));
+        let mut world = World::with_config(1, Writer, config);
+        let addr = world.listen("127.0.0.1:7");
+        world.faults().fail(Call::Accept, libc::EMFILE, 1);
+        let client = world.connect(addr);
+        world.advance(Duration::from_secs(1000));
+        let other = world.connect(addr);
+        world.send(other, b"x");
+        world.run();
+        assert_eq!(world.received(other), b"hello");
+        assert_eq!(world.received(client), b"hello");
+    }
+
+    fn timeless() -> Config {
+        Config {
+            idle_timeout: Duration::MAX,
+            write_stall_timeout: Duration::MAX,
+            linger: Duration::MAX,
+            ..Config::default()
+        }
+    }
+
+    /// Greets, and sets every time limit to what no clock reaches.
+    struct Writer;
+
+    impl Handler for Writer {
+        type Session = ();
+
+        fn on_accept(&mut self, conn: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+            conn.write(b"hello");
+            conn.set_idle_timeout(Some(Duration::MAX));
+            let far = (0..64)
+                .rev()
+                .find_map(|bits| conn.now().checked_add(Duration::from_secs(1 << bits)));
+            conn.set_deadline(far);
+            conn.set_timer(far.unwrap());
+            conn.cx().set_timer(far.unwrap());
+            Ok(())
+        }
+
+        fn on_read(
+            &mut self,
+            conn: &mut Conn<'_>,
+            _: &mut (),
+            _: &mut Input<'_>,
+        ) -> io::Result<()> {
+            conn.close();
+            conn.cx().shutdown(Duration::MAX);
+            Ok(())
+        }
     }
 
     #[test]

@@ -227,6 +227,9 @@ impl Connection {
         if ready.contains(Readiness::READ_CLOSED) {
             self.set(Flags::FIN_SEEN);
         }
+        if ready.contains(Readiness::URGENT) {
+            self.set(Flags::URGENT_SEEN);
+        }
         if ready.contains(Readiness::WRITABLE) || ready.contains(Readiness::WRITE_CLOSED) {
             self.set(Flags::WRITABLE);
         }
@@ -347,9 +350,7 @@ impl Connection {
             Received::Bytes(n) => {
                 #[cfg(test)]
                 crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
-                // A short read has drained the socket (epoll(7)), unless a FIN is known to
-                // wait behind the bytes: that must be read as a 0.
-                if n < buffer.len() && !self.has(Flags::FIN_SEEN) {
+                if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
                     self.flags.clear(Flags::READABLE);
                 }
                 budget.spend(n);
@@ -366,6 +367,7 @@ impl Connection {
             Received::WouldBlock => {
                 engine.stats.would_blocks += 1;
                 self.flags.clear(Flags::READABLE);
+                self.flags.clear(Flags::URGENT_SEEN);
                 None
             }
             Received::Failed(errno) => {
@@ -1058,6 +1060,12 @@ impl Flags {
     pub(crate) const ADMITTED: Self = Self(1 << 22);
     /// The kernel announced an error, which a read may not show.
     const ERROR_SEEN: Self = Self(1 << 23);
+    /// Urgent data was announced: reads stop at its mark.
+    const URGENT_SEEN: Self = Self(1 << 24);
+
+    /// A short read has drained the socket (epoll(7)), unless more is known to wait behind
+    /// the bytes: a FIN, which must be read as a 0, or what follows an urgent mark.
+    const CUT_SHORT: Self = Self(Self::FIN_SEEN.0 | Self::URGENT_SEEN.0);
 
     /// Whether any of `other` is set.
     pub(crate) fn has(self, other: Self) -> bool {

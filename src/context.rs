@@ -304,7 +304,16 @@ impl<'a> Conn<'a> {
         self.with((), |conn, engine| conn.set_auto_pause(on, engine));
     }
 
-    /// Other limits for this connection.
+    /// Other limits for this connection. Start from those that hold and change fields:
+    ///
+    /// ```
+    /// # fn on_accept(conn: &mut windlass::Conn<'_>) -> std::io::Result<()> {
+    /// let mut limits = conn.limits();
+    /// limits.input = 4096;
+    /// conn.set_limits(limits)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -513,6 +522,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Accepts nobody until [`resume`](Self::resume). Clients wait in the kernel's queue.
+    /// Without effect after [`close`](Self::close), which waits for the queue to be emptied.
     pub fn pause(&mut self) {
         self.with((), |listener, _| listener.pause());
     }

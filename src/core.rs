@@ -90,8 +90,8 @@ impl Core {
             conn,
             entry: engine.wheel.insert(at, token),
         });
-        // 268 million timers at once are beyond any memory this loop may have; the last
-        // slot is shared rather than a panic risked.
+        // 268 million timers at once take more memory than any host of this loop has; an id
+        // that names nothing is better than a panic.
         let Some(token) = made else {
             log::error!(target: "windlass::reactor", "a timer was not set: the index space is used up");
             return TimerId::NONE;

@@ -65,6 +65,7 @@ impl Engine {
         let descriptor_limit = raise_or_read_limit(kernel.as_mut(), &config);
         let max_connections = connection_cap(&config, descriptor_limit);
         let cap_is_descriptors = config.max_connections.is_none();
+        let events = config.events;
         Self {
             pool: Pool::new(config.recycled_bytes),
             kernel,
@@ -72,7 +73,7 @@ impl Engine {
             clock,
             wheel: Wheel::new(),
             stats: Stats::default(),
-            ready: Vec::new(),
+            ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
             closing: Vec::new(),
             starved: Vec::new(),
@@ -320,7 +321,7 @@ fn connection_cap(config: &Config, descriptor_limit: u64) -> usize {
     let spare = usize::from(config.overload == Overload::Shed);
     let fits = usize::try_from(descriptor_limit)
         .unwrap_or(usize::MAX)
-        .saturating_sub(config.reserved_descriptors + spare)
+        .saturating_sub(config.reserved_descriptors.saturating_add(spare))
         .max(1);
     let Some(asked) = config.max_connections else {
         return fits;

@@ -42,9 +42,10 @@ struct Inner {
 }
 
 impl Error {
-    /// `place` is what the operation was aimed at: the listener's address for `Accept`,
-    /// the one asked for with `Listen` and `Dial`, the peer's for `Read` and `Write`; none
-    /// if the text did not parse or nothing was found for it.
+    /// `place` is what the operation was aimed at: the listener's address for `Accept` (the
+    /// peer's if it was accepted and could not be registered), the one asked for with
+    /// `Listen` and `Dial`, the peer's for `Read` and `Write`; none if the text did not
+    /// parse or nothing was found for it.
     pub(crate) fn new(
         op: Op,
         network: Option<Network>,
@@ -179,8 +180,8 @@ impl Error {
     /// | Cause | Operation | Answer |
     /// |---|---|---|
     /// | EINTR | any | `Retry` |
-    /// | ECONNABORTED, ECONNRESET, EPROTO, EPERM, EPIPE, ETIMEDOUT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP | `Accept` | `Retry`: that one connection is lost, the listener is well |
-    /// | EMFILE, ENFILE, ENOBUFS, ENOMEM, EAGAIN | any | `BackOff`: this host is short of something |
+    /// | ECONNABORTED, ECONNRESET, EPROTO, EPERM, EPIPE, ETIMEDOUT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTONOSUPPORT, ESOCKTNOSUPPORT | `Accept` | `Retry`: that one connection is lost, the listener is well |
+    /// | EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSR, EAGAIN | any | `BackOff`: this host is short of something |
     /// | ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, EADDRNOTAVAIL | `Dial` | `BackOff`: the far side may come back, a local port may come free |
     /// | a deadline of ours, a host name that was not found | any | `BackOff` |
     /// | everything else | any | `GiveUp` |
@@ -498,11 +499,13 @@ const GO_TEMPORARY: [i32; 5] = [
 const GONE_BEFORE_ACCEPT: [i32; 2] = [libc::ECONNRESET, libc::ECONNABORTED];
 
 /// This process or host has run out of something that comes back.
-const EXHAUSTED: [i32; 5] = [
+const EXHAUSTED: &[i32] = &[
     libc::EMFILE,
     libc::ENFILE,
     libc::ENOBUFS,
     libc::ENOMEM,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    libc::ENOSR,
     libc::EAGAIN,
 ];
 
@@ -522,6 +525,8 @@ const PER_CONNECTION: &[i32] = &[
     libc::ENONET,
     libc::ENOPROTOOPT,
     libc::EOPNOTSUPP,
+    libc::EPROTONOSUPPORT,
+    libc::ESOCKTNOSUPPORT,
 ];
 
 /// Reasons why connecting fails that lie with the peer, the way to it, or the moment.
@@ -761,6 +766,8 @@ mod tests {
             (libc::EPIPE, Retry, GiveUp, GiveUp),
             (libc::ENOPROTOOPT, Retry, GiveUp, GiveUp),
             (libc::EOPNOTSUPP, Retry, GiveUp, GiveUp),
+            (libc::EPROTONOSUPPORT, Retry, GiveUp, GiveUp),
+            (libc::ESOCKTNOSUPPORT, Retry, GiveUp, GiveUp),
             (libc::ECONNREFUSED, GiveUp, BackOff, GiveUp),
             (libc::EADDRNOTAVAIL, GiveUp, BackOff, GiveUp),
             (libc::EBADF, GiveUp, GiveUp, GiveUp),

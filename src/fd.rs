@@ -3,7 +3,7 @@
 //! One table per call, over the kernel seam and nothing else. Facts behind the rows: the
 //! manual pages accept(2), recv(2), send(2), close(2), and Go's `internal/poll/fd_unix.go`,
 //! whose triage is followed where it is right and mended where one client's error would
-//! end a server (twelve errnos of accept).
+//! end a server (fourteen errnos of accept).
 //!
 //! EINTR is retried without a count: each round needs a signal of its own.
 
@@ -75,10 +75,14 @@ fn after_accept(errno: Errno) -> Accepted {
             Accepted::Lost(errno)
         }
         c::ENETDOWN | c::ENETUNREACH | c::EHOSTDOWN | c::EHOSTUNREACH => Accepted::Lost(errno),
-        c::ENOPROTOOPT | c::EOPNOTSUPP => Accepted::Lost(errno),
+        c::ENOPROTOOPT | c::EOPNOTSUPP | c::EPROTONOSUPPORT | c::ESOCKTNOSUPPORT => {
+            Accepted::Lost(errno)
+        }
         #[cfg(target_os = "linux")]
         c::ENONET => Accepted::Lost(errno),
         c::EMFILE | c::ENFILE | c::ENOBUFS | c::ENOMEM => Accepted::Exhausted(errno),
+        #[cfg(target_os = "linux")]
+        c::ENOSR => Accepted::Exhausted(errno),
         // EBADF, EINVAL (no longer listening), ENOTSOCK, and whatever no manual page lists:
         // trying again would spin on something that cannot mend itself.
         _ => Accepted::Ended(errno),

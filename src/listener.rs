@@ -9,6 +9,7 @@
 //! | the batch is full | a re-armed registration, or the ready list where re-arming is unproven |
 //! | a cap is reached | the end of any connection |
 //! | descriptors or memory ran out | the end of any connection, or a timer of at most 40 ms |
+//! | client after client was lost | the same timer, or the kernel's next report |
 //! | buffered memory is above its limit | the relief of that pressure |
 //! | `pause` | `resume` |
 //!
@@ -19,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::address::{Addr, AddressError, Endpoint, Network, listen_candidates};
-use crate::config::Overload;
+use crate::config::{self, Overload};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
@@ -212,6 +213,8 @@ pub(crate) struct Listener {
     spare: Option<Fd>,
     backoff: Duration,
     entry: Option<Entry>,
+    /// Clients lost since the last one that was not, or since the last wait for that reason.
+    lost_in_a_row: u32,
     batch: u32,
     rearmed_in: u64,
     /// The turn of the last accept.
@@ -345,6 +348,7 @@ impl Listener {
             spare,
             backoff: engine.config.accept_backoff_min,
             entry: None,
+            lost_in_a_row: 0,
             batch: 1,
             rearmed_in: 0,
             served_in: 0,
@@ -438,11 +442,13 @@ impl Listener {
     /// The back-off timer fired.
     pub(crate) fn retry(&mut self, engine: &mut Engine) {
         self.entry = None;
+        self.lost_in_a_row = 0;
         self.make_ready(engine);
     }
 
+    /// Not one that is closing: its end waits for the clients in its queue.
     pub(crate) fn pause(&mut self) {
-        self.state.paused = true;
+        self.state.paused = !self.state.stopping;
     }
 
     pub(crate) fn resume(&mut self, engine: &mut Engine) {
@@ -486,7 +492,12 @@ impl Listener {
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
                 Accepted::Empty => return self.emptied(engine),
-                Accepted::Lost(errno) => self.lost(errno, engine),
+                Accepted::Lost(errno) => {
+                    self.lost(errno, engine);
+                    if self.lost_in_a_row >= config::LOST_IN_A_ROW {
+                        return self.rest_from_losses(errno, engine);
+                    }
+                }
                 Accepted::Exhausted(errno) => return self.exhausted(errno, engine),
                 Accepted::Ended(errno) => return self.ended(errno, engine),
             }
@@ -506,7 +517,10 @@ impl Listener {
                 self.emptied(engine);
             }
             Some(false) => self.make_ready(engine),
-            None => return self.starve(engine),
+            None => {
+                self.retry_later(engine);
+                return self.starve(engine);
+            }
         }
         self.log_shedding(engine);
         Step::Done
@@ -518,9 +532,19 @@ impl Listener {
             .is_some_and(|most| self.open >= most)
     }
 
-    fn lost(&self, errno: Errno, engine: &mut Engine) {
+    fn lost(&mut self, errno: Errno, engine: &mut Engine) {
         engine.stats.lost += 1;
+        self.lost_in_a_row += 1;
         log::debug!(target: "windlass::listener", "{}: a client was lost: {errno:?}", self.addr);
+    }
+
+    /// So many losses at a stretch are hardly the clients' own: accept itself is refused (a
+    /// filter of system calls answers EPERM), nobody leaves the queue, and the kernel would
+    /// report it again and again.
+    fn rest_from_losses(&mut self, errno: Errno, engine: &mut Engine) -> Step {
+        self.log_accept_error(errno, "client after client is lost", engine);
+        self.retry_later(engine);
+        Step::Done
     }
 
     /// A stopping listener empties its queue with full batches.
@@ -600,10 +624,10 @@ impl Listener {
         }
         let descriptors = matches!(errno.0, libc::EMFILE | libc::ENFILE);
         if descriptors && self.policy.overload == Overload::Shed && self.shed(engine) {
-            self.log_exhausted(errno, "closing clients at once", engine);
+            self.log_accept_error(errno, "closing clients at once", engine);
             return Step::Done;
         }
-        self.log_exhausted(errno, "clients wait in the queue", engine);
+        self.log_accept_error(errno, "clients wait in the queue", engine);
         self.retry_later(engine);
         self.starve(engine)
     }
@@ -612,12 +636,16 @@ impl Listener {
         if self.entry.is_none() {
             let at = engine.clock.nanos.saturating_add(nanos(self.backoff));
             self.entry = Some(engine.wheel.insert(at, self.token));
-            self.backoff = (self.backoff * 2).min(engine.config.accept_backoff_max);
+            self.backoff = self
+                .backoff
+                .saturating_mul(2)
+                .min(engine.config.accept_backoff_max);
         }
     }
 
     /// An episode without descriptors is over; the next one is told and begins anew.
     fn recovered(&mut self, engine: &mut Engine) {
+        self.lost_in_a_row = 0;
         self.state.exhausted = false;
         self.backoff = engine.config.accept_backoff_min;
         self.cancel_retry(engine);
@@ -651,8 +679,9 @@ impl Listener {
         self.spare.is_some()
     }
 
-    /// Whether the queue was seen empty; `None` if not even one descriptor could be had.
+    /// Whether the queue was seen empty; `None` if not even one client could be had.
     fn shed_batch(&self, engine: &mut Engine) -> Option<bool> {
+        let before = engine.stats.shed;
         for _ in 0..engine.config.accept_budget {
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, _) => {
@@ -664,7 +693,7 @@ impl Listener {
                 Accepted::Exhausted(_) | Accepted::Ended(_) => return None,
             }
         }
-        Some(false)
+        (engine.stats.shed > before).then_some(false)
     }
 
     fn log_shedding(&self, engine: &mut Engine) {
@@ -680,7 +709,7 @@ impl Listener {
         }
     }
 
-    fn log_exhausted(&self, errno: Errno, consequence: &str, engine: &mut Engine) {
+    fn log_accept_error(&self, errno: Errno, consequence: &str, engine: &mut Engine) {
         let now = engine.clock.nanos;
         if let Some(held_back) = engine.accept_gate.pass(now, engine.config.log_interval) {
             log::warn!(

@@ -7,7 +7,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::address::Addr;
+use crate::address::{Addr, Network};
 use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled, Flags};
 use crate::context::{Conn, Context, Listener};
@@ -106,6 +106,9 @@ impl<H: Handler> Reactor<H> {
     /// The same loop on a kernel of choice; the configuration has been checked.
     pub(crate) fn on_kernel(handler: H, config: Config, kernel: Box<dyn Kernel>) -> Self {
         let inbox = Inbox::new(config.mailbox_limit, kernel.waker());
+        // The ready list and the one it is swapped with both have room from the start, or
+        // the steady state would allocate when the second is first needed, whenever that is.
+        let events = config.events;
         Self {
             handler,
             sessions: Vec::new(),
@@ -113,8 +116,8 @@ impl<H: Handler> Reactor<H> {
             core: Core::new(Engine::new(kernel, config)),
             inbox,
             phase: Phase::Fresh,
-            events: Vec::new(),
-            serving: Vec::new(),
+            events: Vec::with_capacity(events),
+            serving: Vec::with_capacity(events),
             accepting: Vec::new(),
             tasks: VecDeque::new(),
         }
@@ -623,12 +626,8 @@ impl<H: Handler> Reactor<H> {
             .kernel
             .register(conn.fd(), token, Interest::ReadWrite)
         {
-            let error = Error::new(
-                Op::Accept,
-                None,
-                Some(conn.peer.into()),
-                Cause::Errno(errno),
-            );
+            let peer = Some(conn.peer.into());
+            let error = Error::new(Op::Accept, Some(Network::Tcp), peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
             return;
         }

@@ -87,6 +87,29 @@ fn read_in_pieces(mut client: TcpStream, seed: u64) -> Vec<u8> {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn bytes_behind_an_urgent_mark_arrive_without_a_further_byte() {
+    let server = serve(Recorder::echo());
+    let mut client = connect(server.addr);
+    round_trip(&mut client, b"settled");
+    // One report for all of it; a read stops at the mark and comes back short.
+    let held = server.hold(|_| {});
+    send(&mut client, b"before, ");
+    send_urgent(&client, b"!");
+    send(&mut client, b"behind");
+    drop(held);
+    assert_eq!(read_exactly(&mut client, 14), b"before, behind");
+    assert_eq!(round_trip(&mut client, b"later"), b"later");
+    server.stop();
+}
+
+#[cfg(target_os = "linux")]
+fn send_urgent(client: &TcpStream, bytes: &[u8]) {
+    let socket = socket2::SockRef::from(client);
+    assert_eq!(socket.send_out_of_band(bytes).unwrap(), bytes.len());
+}
+
 #[test]
 fn small_and_large_writes_in_one_callback_keep_their_order() {
     let bytes = Arc::new(pattern(8 * MIB, 3));

@@ -10,7 +10,7 @@ mod util;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
@@ -139,6 +139,33 @@ fn serving_a_request_allocates_nothing() {
     ] {
         assert_eq!(allocations(habit), 0, "{habit:?}");
     }
+}
+
+/// Work is carried from turn to turn in lists that take turns themselves, and warming up
+/// one by one may not touch each of them.
+#[test]
+fn requests_in_successive_turns_allocate_nothing_either() {
+    let mut reactor = Reactor::new(Echo(Habit::FullOutput)).unwrap();
+    let listener = reactor.listen("127.0.0.1:0").unwrap();
+    let addr = ip(reactor.listener(listener).unwrap().local_addr());
+    let mut clients = [connect(addr), connect(addr)];
+    let mut ask = |reactor: &mut Reactor<Echo>, client: usize| {
+        clients[client].write_all(&REQUEST).unwrap();
+        let seen = reactor.stats().bytes_read;
+        while reactor.stats().bytes_read == seen {
+            let _ = reactor.turn(Some(ms(10))).unwrap();
+        }
+    };
+    for at in 0..WARM_UP {
+        ask(&mut reactor, at % 2);
+        // What the request left for the next turn is done in a turn of its own.
+        let _ = reactor.turn(Some(ms(0))).unwrap();
+    }
+    let before = ALLOCATIONS.get();
+    for at in 0..10 {
+        ask(&mut reactor, at % 2);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }
 
 /// Allocations of a warm loop during [`REQUESTS`] requests.

@@ -105,9 +105,18 @@ const ONE_CLIENT: &[i32] = &[
     libc::ENONET,
     libc::ENOPROTOOPT,
     libc::EOPNOTSUPP,
+    libc::EPROTONOSUPPORT,
+    libc::ESOCKTNOSUPPORT,
     libc::EINTR,
 ];
-const EXHAUSTION: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+const EXHAUSTION: &[i32] = &[
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOBUFS,
+    libc::ENOMEM,
+    #[cfg(target_os = "linux")]
+    libc::ENOSR,
+];
 const FATAL: [i32; 3] = [libc::EBADF, libc::EINVAL, libc::ENOTSOCK];
 
 #[test]
@@ -141,7 +150,7 @@ fn an_errno_storm_costs_its_budget_per_turn_and_no_client() {
             .rearm(rearm)
             .fail(Call::Accept, libc::ECONNABORTED, 1000);
         world.clear_calls();
-        world.run();
+        world.advance(ms(1000));
         assert_served(&mut world, client);
         assert_eq!(world.stats().lost, 1000);
         assert!(
@@ -153,6 +162,64 @@ fn an_errno_storm_costs_its_budget_per_turn_and_no_client() {
             "a storm does not hold the loop for longer than its budget"
         );
     }
+}
+
+/// A filter of system calls, say, refuses accept itself: no client leaves the queue, and
+/// the kernel reports it again and again.
+#[test]
+fn a_refusal_without_end_does_not_spin_and_ends_with_its_cause() {
+    for overload in [Overload::Wait, Overload::Shed] {
+        for rearm in [true, false] {
+            let (mut world, addr) = world_with(|config| config.overload = overload);
+            world.faults().rearm(rearm);
+            world.run();
+            let client = world.connect(addr);
+            world.faults().fail(Call::Accept, libc::EPERM, 1_000_000);
+            world.clear_calls();
+            world.advance(ms(1000));
+            let calls = world.calls(Call::Accept);
+            assert!(calls < 64 * 50, "{calls} calls in a second");
+            world.faults().clear();
+            world.advance(ms(40));
+            assert_served(&mut world, client);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_without_end_does_not_spin_at_a_cap_that_sheds() {
+    // The simulated host allows 1,024 descriptors; one is the spare, so one client fits.
+    let (mut world, addr) = world_with(|config| {
+        config.overload = Overload::Shed;
+        config.reserved_descriptors = 1022;
+    });
+    let open = world.connect(addr);
+    assert_served(&mut world, open);
+    let waiting = world.connect(addr);
+    world.faults().fail(Call::Accept, libc::EPERM, 1_000_000);
+    world.clear_calls();
+    world.advance(ms(1000));
+    let calls = world.calls(Call::Accept);
+    assert!(calls < 64 * 50, "{calls} calls in a second");
+    world.faults().clear();
+    world.advance(ms(40));
+    assert!(world.saw_eof(waiting) || world.was_reset(waiting));
+    assert_served(&mut world, open);
+}
+
+#[test]
+fn a_closing_listener_cannot_be_paused_into_staying() {
+    let mut world = World::new(1, Echo::default());
+    let id = world.try_listen("127.0.0.1:7").unwrap();
+    let addr = ([127, 0, 0, 1], 7).into();
+    world.run();
+    let waiting = world.connect(addr);
+    let mut listener = world.listener(id).unwrap();
+    listener.close();
+    listener.pause();
+    world.run();
+    assert_served(&mut world, waiting);
+    assert!(world.listener(id).is_none());
 }
 
 #[test]
@@ -180,7 +247,7 @@ fn an_eagain_with_clients_in_the_queue_is_made_good_by_the_next_report() {
 
 #[test]
 fn exhaustion_with_clients_waiting_backs_off_from_10_to_40_ms() {
-    for errno in EXHAUSTION {
+    for &errno in EXHAUSTION {
         let (mut world, addr) = world();
         world.run();
         let client = world.connect(addr);
@@ -648,7 +715,8 @@ fn a_registration_that_fails_ends_that_connection_and_no_other() {
     world.faults().fail(Call::Register, libc::ENOSPC, 1);
     let clients = connect_all(&mut world, addr, 2);
     world.run();
-    assert_eq!(world.handler().closed.len(), 1, "a session was returned");
+    let told = format!("Accept Some({})", libc::ENOSPC);
+    assert_eq!(world.handler().closed, [told], "a session was returned");
     assert_served(&mut world, clients[1]);
     assert!(world.saw_eof(clients[0]) || world.was_reset(clients[0]));
 }

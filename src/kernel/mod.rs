@@ -69,6 +69,8 @@ impl Readiness {
     pub(crate) const WRITE_CLOSED: Self = Self(1 << 3);
     /// An error is pending on the socket (EPOLLERR).
     pub(crate) const ERROR: Self = Self(1 << 4);
+    /// Urgent data (EPOLLPRI): a read stops at its mark, with more bytes behind it.
+    pub(crate) const URGENT: Self = Self(1 << 5);
 
     pub(crate) fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -87,6 +89,7 @@ impl fmt::Debug for Readiness {
             "read-closed",
             "write-closed",
             "error",
+            "urgent",
         ];
         let mut list = f.debug_list();
         for (bit, name) in names.iter().enumerate() {

@@ -131,7 +131,7 @@ impl Kernel for OsKernel {
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
         let interest = match interest {
             Interest::Read => mio::Interest::READABLE,
-            Interest::ReadWrite => BOTH_DIRECTIONS,
+            Interest::ReadWrite => STREAM,
         };
         self.poll
             .registry()
@@ -330,6 +330,12 @@ impl Wake for OsWaker {
 
 const BOTH_DIRECTIONS: mio::Interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);
 
+/// Urgent data must be known of: a read that stops at its mark has not drained the socket.
+#[cfg(target_os = "linux")]
+const STREAM: mio::Interest = BOTH_DIRECTIONS.add(mio::Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const STREAM: mio::Interest = BOTH_DIRECTIONS;
+
 fn to_mio(token: Token) -> mio::Token {
     // The crate is 64-bit only: no bit is lost.
     mio::Token(token.bits() as usize)
@@ -343,6 +349,7 @@ fn from_mio(event: &mio::event::Event) -> Event {
         (event.is_read_closed(), Readiness::READ_CLOSED),
         (event.is_write_closed(), Readiness::WRITE_CLOSED),
         (event.is_error(), Readiness::ERROR),
+        (event.is_priority(), Readiness::URGENT),
     ];
     for (holds, bit) in said {
         if holds {
