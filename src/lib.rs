@@ -119,6 +119,7 @@ mod config;
 mod connection;
 mod context;
 mod core;
+mod dialer;
 mod engine;
 mod error;
 mod fd;
@@ -140,6 +141,7 @@ mod token;
 pub use address::{Addr, AddressError, Endpoint, Network};
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
+pub use dialer::{Backoff, Dial};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
@@ -148,7 +150,7 @@ pub use kernel::Keepalive;
 pub use listener::Listen;
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
-pub use token::{ConnId, ListenerId, TimerId};
+pub use token::{ConnId, DialId, ListenerId, TimerId};
 
 /// The pages of the documentation, so that `cargo test` compiles every code block in them.
 #[cfg(doctest)]

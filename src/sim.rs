@@ -277,12 +277,12 @@ impl<H: Handler> World<H> {
     ///
     /// `ConnectionRefused` if nobody listens on `addr`.
     pub fn try_connect(&mut self, addr: SocketAddr) -> io::Result<Client> {
-        Ok(self.kernel().connect(addr).map(Client)?)
+        Ok(self.kernel().new_client(addr).map(Client)?)
     }
 
     /// The client's own address, as the server sees it.
     pub fn addr(&mut self, client: Client) -> SocketAddr {
-        self.kernel().peer_addr(client.0)
+        self.kernel().client_addr(client.0)
     }
 
     /// The client sends all of it, as the network takes it. Nothing happens if it has

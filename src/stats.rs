@@ -35,6 +35,10 @@ pub struct Stats {
     pub lost: u64,
     /// Times a listener began to wait for a descriptor or for memory.
     pub backoffs: u64,
+    /// Dials that became connections.
+    pub connected: u64,
+    /// Tries of dials that failed.
+    pub dial_errors: u64,
     /// Connections that ended, for whatever reason.
     pub closed: u64,
     /// Connections open now.

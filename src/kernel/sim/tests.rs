@@ -72,7 +72,7 @@ impl World {
 
     /// A client and the server's end of it, registered, its first event taken.
     fn pair(&mut self) -> (Peer, Fd) {
-        let peer = self.kernel.connect(self.addr).unwrap();
+        let peer = self.kernel.new_client(self.addr).unwrap();
         let (fd, _) = self.kernel.accept(self.listener).unwrap();
         self.kernel
             .register(fd, Token::from_bits(CONN), Interest::ReadWrite)
@@ -119,23 +119,23 @@ fn readiness_is_reported_once_per_change_and_never_repeated() {
 fn a_listener_is_reported_once_however_many_wait() {
     let mut world = World::new(8);
     for _ in 0..3 {
-        world.kernel.connect(world.addr).unwrap();
+        world.kernel.new_client(world.addr).unwrap();
     }
     assert_eq!(world.poll(), [(LISTENER, R)]);
     world.kernel.accept(world.listener).unwrap();
     assert!(world.poll().is_empty());
     assert_eq!(world.kernel.queue(world.listener), Ok((2, 8)));
-    world.kernel.connect(world.addr).unwrap();
+    world.kernel.new_client(world.addr).unwrap();
     assert_eq!(world.poll(), [(LISTENER, R)]);
 }
 
 #[test]
 fn registering_reports_the_present_state_once() {
     let mut world = World::new(8);
-    let peer = world.kernel.connect(world.addr).unwrap();
+    let peer = world.kernel.new_client(world.addr).unwrap();
     world.kernel.peer_send(peer, b"early");
     let (fd, from) = world.kernel.accept(world.listener).unwrap();
-    assert_eq!(from, Addr::from(world.kernel.peer_addr(peer)));
+    assert_eq!(from, Addr::from(world.kernel.client_addr(peer)));
     world.poll();
     world
         .kernel
@@ -243,7 +243,7 @@ fn without_descriptors_accept_fails_even_with_an_empty_queue() {
     );
     assert_eq!(world.kernel.raise_descriptor_limit(), Ok(2));
     assert_eq!(world.kernel.accept(world.listener), errno(libc::EAGAIN));
-    let peer = world.kernel.connect(world.addr).unwrap();
+    let peer = world.kernel.new_client(world.addr).unwrap();
     let spare = world.kernel.spare().unwrap();
     assert_eq!(world.kernel.accept(world.listener), errno(libc::EMFILE));
     assert_eq!(world.poll(), [(LISTENER, R)]);
@@ -256,9 +256,9 @@ fn without_descriptors_accept_fails_even_with_an_empty_queue() {
 #[test]
 fn a_full_queue_takes_nobody_and_wakes_nobody_until_there_is_room() {
     let mut world = World::new(1);
-    let first = world.kernel.connect(world.addr).unwrap();
+    let first = world.kernel.new_client(world.addr).unwrap();
     assert_eq!(world.poll(), [(LISTENER, R)]);
-    let second = world.kernel.connect(world.addr).unwrap();
+    let second = world.kernel.new_client(world.addr).unwrap();
     world.kernel.peer_send_all(second, b"hello");
     assert_eq!(world.kernel.peer_state(first), PeerState::Queued);
     assert_eq!(world.kernel.peer_state(second), PeerState::Connecting);
@@ -278,7 +278,7 @@ fn a_reset_in_the_queue_is_seen_by_accept_or_by_the_first_read() {
     for aborts in [false, true] {
         let mut world = World::new(8);
         world.kernel.abort_reset_accepts(aborts);
-        let peer = world.kernel.connect(world.addr).unwrap();
+        let peer = world.kernel.new_client(world.addr).unwrap();
         world.kernel.peer_reset(peer);
         let accepted = world.kernel.accept(world.listener);
         if aborts {
@@ -438,8 +438,8 @@ fn a_slow_reader_makes_room_as_it_reads() {
 #[test]
 fn closing_a_listener_resets_the_queued_and_refuses_the_waiting() {
     let mut world = World::new(1);
-    let queued = world.kernel.connect(world.addr).unwrap();
-    let waiting = world.kernel.connect(world.addr).unwrap();
+    let queued = world.kernel.new_client(world.addr).unwrap();
+    let waiting = world.kernel.new_client(world.addr).unwrap();
     world.kernel.close(world.listener);
     assert_eq!(
         world.kernel.peer_error(queued),
@@ -449,7 +449,7 @@ fn closing_a_listener_resets_the_queued_and_refuses_the_waiting() {
         world.kernel.peer_error(waiting),
         Some(Errno(libc::ECONNREFUSED))
     );
-    assert_eq!(world.kernel.connect(world.addr), errno(libc::ECONNREFUSED));
+    assert_eq!(world.kernel.new_client(world.addr), errno(libc::ECONNREFUSED));
 }
 
 #[test]
@@ -621,7 +621,7 @@ fn options_are_inherited_from_the_listener_unless_scripted_otherwise() {
     let addr = kernel.try_local_addr(listener).unwrap();
     for inherits in [true, false] {
         kernel.inherit_options(inherits);
-        kernel.connect(addr).unwrap();
+        kernel.new_client(addr).unwrap();
         let (fd, _) = kernel.accept(listener).unwrap();
         assert_eq!(kernel.has_options(fd, &stream), inherits);
         kernel.set_options(fd, &stream).unwrap();
@@ -647,7 +647,7 @@ fn listeners_that_share_a_port_share_its_clients() {
         })
         .unwrap();
     for _ in 0..32 {
-        kernel.connect(addr).unwrap();
+        kernel.new_client(addr).unwrap();
     }
     let (one, two) = (
         kernel.queue(first).unwrap().0,
@@ -697,7 +697,7 @@ fn random_run(seed: u64) -> Vec<String> {
         let peer = (!peers.is_empty()).then(|| peers[some % peers.len()]);
         let fd = (!fds.is_empty()).then(|| fds[some % fds.len()]);
         match (roll % 13, peer, fd) {
-            (0, ..) => peers.push(world.kernel.connect(world.addr).unwrap()),
+            (0, ..) => peers.push(world.kernel.new_client(world.addr).unwrap()),
             (1, ..) => fds.extend(world.kernel.accept(world.listener).map(|(fd, _)| fd)),
             (2, Some(peer), _) => world.kernel.peer_send_all(peer, &[7; 20]),
             (3, Some(peer), _) => world.kernel.peer_pause(peer),
