@@ -429,14 +429,18 @@ pub(crate) fn dial_candidates(
     if allowed.is_empty() {
         return Err(refused(&host_text(&endpoint.host), NO_SUITABLE));
     }
-    let of_local = |ip: &IpAddr| local.is_none_or(|own| own.ip().is_unspecified() || own.is_ipv4() == ip.is_ipv4());
+    let of_local = |ip: &IpAddr| {
+        local.is_none_or(|own| own.ip().is_unspecified() || own.is_ipv4() == ip.is_ipv4())
+    };
     let reachable: Vec<IpAddr> = allowed.into_iter().filter(of_local).collect();
     if reachable.is_empty() {
         let own = local.map_or_else(String::new, |own| own.to_string());
         return Err(refused(&own, NO_SUITABLE));
     }
     let ips = take_turns(&reachable);
-    Ok(ips.map(|ip| socket_addr(ip, scope, endpoint.port)).collect())
+    Ok(ips
+        .map(|ip| socket_addr(ip, scope, endpoint.port))
+        .collect())
 }
 
 /// A wildcard is nobody's address; dialing it means this host (as Go does where the kernel
@@ -452,9 +456,14 @@ fn dialable(ip: IpAddr) -> IpAddr {
 /// One of the first address's family, one of the other, and so on.
 fn take_turns(ips: &[IpAddr]) -> impl Iterator<Item = IpAddr> + use<> {
     let first_is_v4 = ips.first().is_some_and(IpAddr::is_ipv4);
-    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) = ips.iter().partition(|ip| ip.is_ipv4() == first_is_v4);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        ips.iter().partition(|ip| ip.is_ipv4() == first_is_v4);
     let pairs = first.len().max(second.len());
-    (0..pairs).flat_map(move |at| [first.get(at).copied(), second.get(at).copied()].into_iter().flatten())
+    (0..pairs).flat_map(move |at| {
+        [first.get(at).copied(), second.get(at).copied()]
+            .into_iter()
+            .flatten()
+    })
 }
 
 const LOOPBACK_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

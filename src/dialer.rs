@@ -294,11 +294,7 @@ impl Dialing {
 
     /// Has the wheel look at this dial at its next point in time.
     fn arm(&mut self, engine: &mut Engine) {
-        let at = match self.phase {
-            Phase::Racing | Phase::LookingUp(_) => self.deadline.min(self.next),
-            Phase::BackingOff => self.next,
-            Phase::Fresh | Phase::Connected(_) | Phase::Canceled => NEVER,
-        };
+        let at = self.due();
         match self.entry {
             None if at != NEVER => self.entry = Some(engine.wheel.insert(at, self.token)),
             Some(entry) if at != NEVER => engine.wheel.refile(entry, at),
@@ -308,6 +304,22 @@ impl Dialing {
             }
             None => {}
         }
+    }
+
+    /// When the wheel must look at this dial; `NEVER` while something else will.
+    fn due(&self) -> Nanos {
+        match self.phase {
+            Phase::Racing | Phase::LookingUp(_) => self.deadline.min(self.next),
+            Phase::BackingOff => self.next,
+            Phase::Fresh | Phase::Connected(_) | Phase::Canceled => NEVER,
+        }
+    }
+
+    /// Whether the wheel will look at this dial in time.
+    pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
+        let at = self.due();
+        let filed = self.entry.map_or(NEVER, |entry| engine.wheel.at(entry));
+        filed <= at || self.in_ready
     }
 
     fn place(&self) -> Place {
@@ -342,11 +354,18 @@ impl Dialing {
     }
 
     fn spec(&self, remote: SocketAddr) -> DialSpec {
-        let local = self.dial.local.map(|local| match (local.ip().is_unspecified(), remote) {
-            (false, _) => local,
-            (true, SocketAddr::V4(_)) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), local.port()),
-            (true, SocketAddr::V6(_)) => SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), local.port()),
-        });
+        let local = self
+            .dial
+            .local
+            .map(|local| match (local.ip().is_unspecified(), remote) {
+                (false, _) => local,
+                (true, SocketAddr::V4(_)) => {
+                    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), local.port())
+                }
+                (true, SocketAddr::V6(_)) => {
+                    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), local.port())
+                }
+            });
         DialSpec {
             remote,
             local,
@@ -415,28 +434,47 @@ impl Core {
         true
     }
 
-    /// Whatever is due for this dial: it came off the ready list, or its time has come.
-    pub(crate) fn step_dial(&mut self, token: Token, by_timer: bool) {
-        let Some(dialing) = self.dials.get_mut(token) else { return };
-        if by_timer {
+    /// The wheel has let go of this dial: its time has come.
+    pub(crate) fn dial_due(&mut self, token: Token) {
+        if let Some(dialing) = self.dials.get_mut(token) {
             dialing.entry = None;
-        } else {
+        }
+        self.step_dial(token);
+    }
+
+    /// It came off the ready list.
+    pub(crate) fn serve_dial(&mut self, token: Token) {
+        if let Some(dialing) = self.dials.get_mut(token) {
             dialing.in_ready = false;
         }
+        self.step_dial(token);
+    }
+
+    /// Whatever is to be done now.
+    fn step_dial(&mut self, token: Token) {
+        let Some(dialing) = self.dials.get_mut(token) else {
+            return;
+        };
         let now = self.engine.clock.nanos;
         match dialing.phase {
             Phase::Canceled => self.end_try(token, Cause::Canceled),
             Phase::Fresh => self.begin_try(token),
             Phase::BackingOff if dialing.next <= now => self.begin_try(token),
-            Phase::LookingUp(_) | Phase::Racing if dialing.deadline <= now => self.end_try(token, Cause::Timeout),
+            Phase::LookingUp(_) | Phase::Racing if dialing.deadline <= now => {
+                self.end_try(token, Cause::Timeout)
+            }
             Phase::Racing => self.race(token),
-            Phase::LookingUp(_) | Phase::BackingOff | Phase::Connected(_) => dialing.arm(&mut self.engine),
+            Phase::LookingUp(_) | Phase::BackingOff | Phase::Connected(_) => {
+                dialing.arm(&mut self.engine)
+            }
         }
     }
 
     fn begin_try(&mut self, token: Token) {
         let Self { dials, engine, .. } = self;
-        let Some(dialing) = dials.get_mut(token) else { return };
+        let Some(dialing) = dials.get_mut(token) else {
+            return;
+        };
         dialing.begin(engine);
         if engine.stopping() {
             return self.end_try(token, Cause::Canceled);
@@ -449,7 +487,10 @@ impl Core {
         };
         if engine.lookups.len() >= engine.config.max_lookups {
             let why = "too many look-ups are under way".to_owned();
-            let cause = Cause::Lookup { name: name.to_owned(), why };
+            let cause = Cause::Lookup {
+                name: name.to_owned(),
+                why,
+            };
             return self.fail_try(token, cause);
         }
         let ticket = engine.ticket(token);
@@ -466,7 +507,9 @@ impl Core {
         let mut answers = Vec::new();
         self.engine.kernel.looked_up(&mut answers);
         for LookedUp { ticket, addresses } in answers {
-            let Some(token) = self.engine.redeem(ticket) else { continue };
+            let Some(token) = self.engine.redeem(ticket) else {
+                continue;
+            };
             let waits = |dialing: &Dialing| dialing.phase == Phase::LookingUp(ticket);
             let Some(dialing) = self.dials.get(token).filter(|dialing| waits(dialing)) else {
                 continue;
@@ -483,7 +526,9 @@ impl Core {
 
     /// The addresses are known: the race begins.
     fn resolved(&mut self, token: Token, looked_up: &[IpAddr]) {
-        let Some(dialing) = self.dials.get_mut(token) else { return };
+        let Some(dialing) = self.dials.get_mut(token) else {
+            return;
+        };
         match dial_candidates(&dialing.dial.endpoint, looked_up, dialing.dial.local) {
             Ok(candidates) => {
                 dialing.waiting = candidates.into();
@@ -500,7 +545,9 @@ impl Core {
     fn race(&mut self, token: Token) {
         loop {
             let Self { dials, engine, .. } = self;
-            let Some(dialing) = dials.get_mut(token) else { return };
+            let Some(dialing) = dials.get_mut(token) else {
+                return;
+            };
             if dialing.phase != Phase::Racing {
                 return;
             }
@@ -515,7 +562,10 @@ impl Core {
                 return dialing.arm(engine);
             }
             if let Some(remote) = dialing.waiting.pop_front() {
-                let delay = dialing.dial.attempt_delay.unwrap_or(engine.config.attempt_delay);
+                let delay = dialing
+                    .dial
+                    .attempt_delay
+                    .unwrap_or(engine.config.attempt_delay);
                 if self.attempt(token, remote) {
                     if let Some(dialing) = self.dials.get_mut(token) {
                         dialing.next = self.engine.clock.nanos.saturating_add(nanos(delay).max(1));
@@ -527,8 +577,15 @@ impl Core {
 
     /// One attempt. `false`: it has failed already, so the next address need not wait.
     fn attempt(&mut self, token: Token, remote: SocketAddr) -> bool {
-        let Self { dials, conns, engine, .. } = self;
-        let Some(dialing) = dials.get_mut(token) else { return false };
+        let Self {
+            dials,
+            conns,
+            engine,
+            ..
+        } = self;
+        let Some(dialing) = dials.get_mut(token) else {
+            return false;
+        };
         let fd = match engine.kernel.socket(&dialing.spec(remote)) {
             Ok(fd) => fd,
             Err(fault) => {
@@ -545,7 +602,8 @@ impl Core {
             return false;
         }
         let owner = dialing.owner;
-        let made = conns.insert(|conn| Connection::dialed(conn, fd, remote.into(), token, owner, engine));
+        let made =
+            conns.insert(|conn| Connection::dialed(conn, fd, remote.into(), token, owner, engine));
         let Some(conn) = made else {
             engine.kernel.close(fd);
             self.attempt_failed(token, remote, Errno(libc::ENFILE));
@@ -566,7 +624,11 @@ impl Core {
     /// The kernel has something to say about an attempt.
     pub(crate) fn judge(&mut self, event: Event) {
         let conn = event.token;
-        let Some((fd, dial, remote)) = self.conns.get(conn).map(|made| (made.fd(), made.origin, made.peer)) else {
+        let Some((fd, dial, remote)) = self
+            .conns
+            .get(conn)
+            .map(|made| (made.fd(), made.origin, made.peer))
+        else {
             return;
         };
         match fd::connected(self.engine.kernel.as_mut(), fd) {
@@ -588,13 +650,21 @@ impl Core {
     }
 
     fn attempt_failed(&mut self, token: Token, remote: SocketAddr, errno: Errno) {
-        let Some(dialing) = self.dials.get_mut(token) else { return };
+        let Some(dialing) = self.dials.get_mut(token) else {
+            return;
+        };
         if errno.0 == libc::EADDRNOTAVAIL && dialing.may_repeat() {
             dialing.repeats += 1;
             dialing.waiting.push_front(remote);
             return;
         }
-        let error = dialing.error_at(Addr::from(remote), Cause::Syscall { call: "connect", errno });
+        let error = dialing.error_at(
+            Addr::from(remote),
+            Cause::Syscall {
+                call: "connect",
+                errno,
+            },
+        );
         dialing.note_error(error);
     }
 
@@ -631,7 +701,11 @@ impl Core {
     }
 
     fn repeat_self_connect(&mut self, token: Token, conn: Token, peer: Addr) -> bool {
-        let Some(dialing) = self.dials.get_mut(token).filter(|dialing| dialing.may_repeat()) else {
+        let Some(dialing) = self
+            .dials
+            .get_mut(token)
+            .filter(|dialing| dialing.may_repeat())
+        else {
             return false;
         };
         dialing.repeats += 1;
@@ -645,13 +719,18 @@ impl Core {
 
     /// This try is over. An earlier error is the better answer than that time ran out.
     fn end_try(&mut self, token: Token, cause: Cause) {
-        let Some(dialing) = self.dials.get_mut(token) else { return };
+        let Some(dialing) = self.dials.get_mut(token) else {
+            return;
+        };
         let first = dialing.error.take();
         let error = match cause {
             Cause::Canceled => dialing.error_at(dialing.place(), cause),
             Cause::MissingAddress => first.unwrap_or_else(|| dialing.bare_error(cause)),
             _ => {
-                let tried = dialing.attempts.first().and_then(|&conn| self.conns.get(conn));
+                let tried = dialing
+                    .attempts
+                    .first()
+                    .and_then(|&conn| self.conns.get(conn));
                 let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer.into());
                 first.unwrap_or_else(|| dialing.error_at(place, cause.clone()))
             }
@@ -668,7 +747,9 @@ impl Core {
 
     fn report_end(&mut self, token: Token, error: Error) {
         let Self { dials, engine, .. } = self;
-        let Some(dialing) = dials.get_mut(token) else { return };
+        let Some(dialing) = dials.get_mut(token) else {
+            return;
+        };
         let goes_on = dialing.phase != Phase::Canceled && !engine.stopping();
         let backoff = dialing.dial.reconnect.as_mut().filter(|_| goes_on);
         let retry_in = backoff.map(|backoff| backoff.next(engine.kernel.random()));
@@ -701,7 +782,10 @@ impl Core {
     /// A dialed connection has ended: the dial goes on if it was asked to.
     pub(crate) fn dialed_ended(&mut self, token: Token, conn: ConnId) {
         let Self { dials, engine, .. } = self;
-        let Some(dialing) = dials.get_mut(token).filter(|dialing| dialing.phase == Phase::Connected(conn)) else {
+        let Some(dialing) = dials
+            .get_mut(token)
+            .filter(|dialing| dialing.phase == Phase::Connected(conn))
+        else {
             return;
         };
         let stopping = engine.stopping();
@@ -716,7 +800,11 @@ impl Core {
 
     /// The handler has its connection; a dial that was for once is over.
     pub(crate) fn dial_told(&mut self, token: Token) {
-        if self.dials.get(token).is_some_and(|dialing| dialing.dial.reconnect.is_none()) {
+        if self
+            .dials
+            .get(token)
+            .is_some_and(|dialing| dialing.dial.reconnect.is_none())
+        {
             self.drop_dial(token);
         }
     }

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, Overload};
-use crate::error::{Cause, Error, Op};
 use crate::dialer::DialEnd;
+use crate::error::{Cause, Error, Op};
 use crate::kernel::{Errno, Event, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
@@ -259,7 +259,10 @@ impl Engine {
 
     /// Whose look-up that was; it is over.
     pub(crate) fn redeem(&mut self, ticket: Ticket) -> Option<Token> {
-        let at = self.lookups.iter().position(|&(other, _)| other == ticket)?;
+        let at = self
+            .lookups
+            .iter()
+            .position(|&(other, _)| other == ticket)?;
         Some(self.lookups.swap_remove(at).1)
     }
 

@@ -374,10 +374,22 @@ impl Cause {
     /// name does not exist.
     pub(crate) fn lookup(name: String, error: &io::Error) -> Self {
         let text = error.to_string();
-        let words = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-        let unknown = ["Name or service not known", "nodename nor servname provided, or not known"];
-        let why = if unknown.contains(&words) { "no such host" } else { words };
-        Self::Lookup { name, why: why.to_owned() }
+        let words = text
+            .strip_prefix("failed to lookup address information: ")
+            .unwrap_or(&text);
+        let unknown = [
+            "Name or service not known",
+            "nodename nor servname provided, or not known",
+        ];
+        let why = if unknown.contains(&words) {
+            "no such host"
+        } else {
+            words
+        };
+        Self::Lookup {
+            name,
+            why: why.to_owned(),
+        }
     }
 
     fn errno(&self) -> Option<Errno> {

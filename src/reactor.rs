@@ -318,7 +318,10 @@ impl<H: Handler> Reactor<H> {
         let Core { conns, engine, .. } = &mut self.core;
         for index in 0..conns.end() {
             // Attempts end with their dials, which have been canceled.
-            if let Some(conn) = conns.at_mut(index).filter(|conn| !conn.has(Flags::CONNECTING)) {
+            if let Some(conn) = conns
+                .at_mut(index)
+                .filter(|conn| !conn.has(Flags::CONNECTING))
+            {
                 engine.aborted += 1;
                 conn.abort(CloseReason::Shutdown, engine);
             }
@@ -340,7 +343,7 @@ impl<H: Handler> Reactor<H> {
                         self.accepting.push(token);
                     }
                 }
-                Some(Kind::Dial) => self.core.step_dial(token, false),
+                Some(Kind::Dial) => self.core.serve_dial(token),
                 Some(Kind::Timer) | None => {}
             }
         }
@@ -703,7 +706,13 @@ impl<H: Handler> Reactor<H> {
         }
         self.core.engine.connected = connected;
         let mut ends = std::mem::take(&mut self.core.engine.dial_ends);
-        for DialEnd { dial, owner, error, retry_in } in ends.drain(..) {
+        for DialEnd {
+            dial,
+            owner,
+            error,
+            retry_in,
+        } in ends.drain(..)
+        {
             let Self { handler, core, .. } = self;
             guarded(core, "on_dial_error", |core| {
                 handler.on_dial_error(&mut Context::new(core, owner), dial, &error, retry_in);
@@ -713,9 +722,16 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn tell_connected(&mut self, token: Token) {
-        let Self { handler, sessions, core, .. } = self;
+        let Self {
+            handler,
+            sessions,
+            core,
+            ..
+        } = self;
         // It is gone if the dial was canceled after all.
-        let Some(conn) = core.conns.get_mut(token) else { return };
+        let Some(conn) = core.conns.get_mut(token) else {
+            return;
+        };
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
         if sessions.len() <= token.index() {
@@ -742,7 +758,9 @@ impl<H: Handler> Reactor<H> {
 
     fn admit_dialed(&mut self, token: Token) {
         let Core { conns, engine, .. } = &mut self.core;
-        let Some(conn) = conns.get_mut(token) else { return };
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
         conn.set(Flags::REGISTERED);
         if engine.stopping() {
             conn.set(Flags::SHUTDOWN);
@@ -810,7 +828,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Some(Kind::Timer) => self.fire_timer(TimerId::new(token)),
-                Some(Kind::Dial) => self.core.step_dial(token, true),
+                Some(Kind::Dial) => self.core.dial_due(token),
                 Some(Kind::Listener) => {
                     let Core {
                         listeners, engine, ..

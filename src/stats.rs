@@ -27,7 +27,7 @@ pub struct Stats {
 
     /// Connections taken off an accept queue and admitted by `on_accept`.
     pub accepted: u64,
-    /// Connections refused by `on_accept`.
+    /// Connections refused by `on_accept` or `on_connect`.
     pub refused: u64,
     /// Connections closed unseen by [`Overload::Shed`](crate::Overload::Shed).
     pub shed: u64,

@@ -81,7 +81,10 @@ impl Loop {
         let (tell, told) = mpsc::channel();
         let (say, handle) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let client = Client { tell, greeting: b"hello\n" };
+            let client = Client {
+                tell,
+                greeting: b"hello\n",
+            };
             let mut reactor = Reactor::with_config(client, config)?;
             for dial in first {
                 reactor.dial(dial)?;
@@ -90,7 +93,11 @@ impl Loop {
             reactor.run()
         });
         let handle = handle.recv_timeout(PATIENCE).unwrap();
-        Self { handle, told, thread: Some(thread) }
+        Self {
+            handle,
+            told,
+            thread: Some(thread),
+        }
     }
 
     fn dialing(dial: Dial) -> Self {
@@ -233,7 +240,9 @@ fn the_earlier_of_timeout_and_deadline_counts() {
     let far = Instant::now() + Duration::from_secs(3600);
     let client = Loop::dialing(dial(addr).deadline(far).timeout(ms(100)));
     assert!(client.failure().ends_with("i/o timeout"));
-    let far = dial(addr).timeout(Duration::MAX).deadline(Instant::now() + ms(100));
+    let far = dial(addr)
+        .timeout(Duration::MAX)
+        .deadline(Instant::now() + ms(100));
     let client = Loop::dialing(far);
     assert!(client.failure().ends_with("i/o timeout"));
 }
@@ -314,7 +323,8 @@ fn canceling_after_the_connect_leaves_the_connection_alone() {
     client
         .handle
         .post(move |_, cx| {
-            say.send((cx.cancel_dial(id), cx.conn(conn).is_some())).unwrap();
+            say.send((cx.cancel_dial(id), cx.conn(conn).is_some()))
+                .unwrap();
         })
         .unwrap();
     assert_eq!(canceled.recv_timeout(PATIENCE).unwrap(), (false, true));
@@ -327,7 +337,10 @@ fn a_name_is_looked_up_and_its_addresses_are_tried() {
     let (listener, addr) = listener();
     let name = format!("tcp://localhost:{}", addr.port());
     let client = Loop::dialing(Dial::new(name.as_str()).unwrap());
-    assert!(matches!(client.told(), Told::Connected(..)), "::1 refuses, 127.0.0.1 answers");
+    assert!(
+        matches!(client.told(), Told::Connected(..)),
+        "::1 refuses, 127.0.0.1 answers"
+    );
     drop(listener);
 }
 
@@ -350,7 +363,10 @@ fn text_that_does_not_parse_is_refused_at_once_in_gos_words() {
         refused("::1:80"),
         "dial tcp: address ::1:80: too many colons in address"
     );
-    assert_eq!(refused("127.0.0.1:65536"), "dial tcp: address 65536: invalid port");
+    assert_eq!(
+        refused("127.0.0.1:65536"),
+        "dial tcp: address 65536: invalid port"
+    );
     assert_eq!(refused("foo://1.2.3.4:5"), "dial foo: unknown network foo");
 }
 
@@ -358,8 +374,14 @@ fn text_that_does_not_parse_is_refused_at_once_in_gos_words() {
 fn nobody_to_dial_is_told_by_a_callback() {
     for (text, says) in [
         ("tcp://:0", "dial tcp: missing address"),
-        ("tcp4://[::1]:80", "dial tcp4: address ::1: no suitable address found"),
-        ("tcp6://127.0.0.1:80", "dial tcp6: address 127.0.0.1: no suitable address found"),
+        (
+            "tcp4://[::1]:80",
+            "dial tcp4: address ::1: no suitable address found",
+        ),
+        (
+            "tcp6://127.0.0.1:80",
+            "dial tcp6: address 127.0.0.1: no suitable address found",
+        ),
     ] {
         let client = Loop::dialing(Dial::new(text).unwrap());
         assert_eq!(client.failure(), says);
@@ -482,7 +504,10 @@ fn a_handler_without_on_connect_refuses_and_lives() {
 #[test]
 fn dials_in_every_way_leave_no_descriptor_behind() {
     // Descriptors are counted, so nobody else may open any.
-    process::alone("dials_in_every_way_leave_no_descriptor_behind", leave_none_behind);
+    process::alone(
+        "dials_in_every_way_leave_no_descriptor_behind",
+        leave_none_behind,
+    );
 }
 
 fn leave_none_behind() {

@@ -6,13 +6,15 @@
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
 //! connection, [`poller`] the edge-triggered reports, [`table`] the descriptors,
-//! [`fault`] the script, [`peer`] the clients. This file is the verbs, and the settings
+//! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
+//! [`resolver`] the names. This file is the verbs, and the settings
 //! and questions of whoever runs the world.
 //!
 //! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
 //! more); a client that found it full joins at once when there is room (Linux: when it
 //! retransmits); buffers count payload bytes only; an IPv4 client of a dual-stack
-//! listener keeps its IPv4 address.
+//! listener keeps its IPv4 address. A host that is dialed needs no process to accept, the
+//! kernel never gives an attempt up by itself, and every interface is the loopback.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -480,25 +482,28 @@ impl SimKernel {
             call: "socket",
             errno,
         })?;
-        let local = self.prepare(spec);
-        match local {
-            Ok(local) => self.net.socket(fd, local, &spec.stream),
-            Err(_) => drop(self.table.close(fd, "close")),
+        let prepared = self.prepare(fd, spec);
+        if prepared.is_err() {
+            self.table.close(fd, "close");
         }
-        local.map(|_| fd)
+        prepared.map(|()| fd)
     }
 
-    fn prepare(&mut self, spec: &DialSpec) -> Result<SocketAddr, Fault> {
-        if spec.stream != StreamOptions::default() {
-            self.step(Call::SetOption)?;
+    fn prepare(&mut self, fd: Fd, spec: &DialSpec) -> Result<(), Fault> {
+        let mut options = spec.stream;
+        // A connection without its options is better than none.
+        if options != StreamOptions::default() && self.step(Call::SetOption).is_err() {
+            options = StreamOptions::default();
         }
         if spec.local.is_some() {
             self.step(Call::Bind)?;
         }
-        self.net.bind_socket(spec).map_err(|errno| Fault {
+        let local = self.net.bind_socket(spec).map_err(|errno| Fault {
             call: "bind",
             errno,
-        })
+        })?;
+        self.net.socket(fd, local, &options);
+        Ok(())
     }
 
     fn try_connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
@@ -507,12 +512,13 @@ impl SimKernel {
             self.table
                 .violate(format!("connect on {fd:?} for a second time"));
         }
+        let chance = self.dice.roll();
         let Err(errno) = self.scripted(Call::Connect) else {
-            return self.net.dial(link, remote);
+            return self.net.dial(link, remote, chance);
         };
         if matches!(errno.0, libc::EINPROGRESS | libc::EALREADY | libc::EINTR) {
             // The call was cut short, the attempt was not.
-            let _ = self.net.dial(link, remote);
+            let _ = self.net.dial(link, remote, chance);
         } else {
             self.net.spoil(link);
         }

@@ -113,6 +113,9 @@ pub(super) struct Link {
     pub(super) local_addr: SocketAddr,
     /// The process opened it; otherwise a client did.
     dialed: bool,
+    /// The process has the other end, too: as a link of its own, which carries what this
+    /// one's client would have sent and received.
+    twin: Option<usize>,
     pub(super) stage: Stage,
     pub(super) options: StreamOptions,
     pub(super) up: Pipe,
@@ -291,24 +294,36 @@ impl Net {
     /// listeners that share a port.
     pub(super) fn new_client(&mut self, addr: SocketAddr, chance: u64) -> Result<usize, Errno> {
         let listener = self.find(addr, chance).ok_or(Errno(libc::ECONNREFUSED))?;
+        let from = self.client_addr(addr);
         let options = self.listeners[listener].options;
+        let link = self.add_link(Stage::Syn(listener), addr, from, &options);
+        self.join(link, listener);
+        Ok(link)
+    }
+
+    fn add_link(
+        &mut self,
+        stage: Stage,
+        local_addr: SocketAddr,
+        peer_addr: SocketAddr,
+        options: &StreamOptions,
+    ) -> usize {
         let (send, receive) = (self.send_capacity, self.receive_capacity);
         let mut link = Link {
-            peer_addr: self.client_addr(addr),
-            local_addr: addr,
+            peer_addr,
+            local_addr,
             dialed: false,
-            stage: Stage::Syn(listener),
+            twin: None,
+            stage,
             options: StreamOptions::default(),
             up: Pipe::new(send, receive),
             down: Pipe::new(send, receive),
             server: ServerEnd::default(),
             client: ClientEnd::default(),
         };
-        link.set_options(&options);
+        link.set_options(options);
         self.links.push(link);
-        let link = self.links.len() - 1;
-        self.join(link, listener);
-        Ok(link)
+        self.links.len() - 1
     }
 
     /// Exact addresses go before wildcards, as in the kernel's look-up.
@@ -350,6 +365,7 @@ impl Net {
             to.queue.push_back(link);
             self.changed.push(to.fd);
             self.links[link].stage = Stage::Queued;
+            self.answer_twin(link);
         } else {
             to.syn.push_back(link);
         }
@@ -375,7 +391,11 @@ impl Net {
             };
         }
         let count = it.up.take(buffer);
+        let twin = it.twin;
         self.push_outbox(link);
+        if let Some(twin) = twin {
+            self.flow_down(twin);
+        }
         self.flow_up(link);
         Ok(count)
     }
@@ -449,6 +469,9 @@ impl Net {
 
     /// Our RST reaches the client: what it has not received is lost, what it has stays.
     pub(super) fn reset_client(&mut self, link: usize, error: Errno) {
+        if self.links[link].state_unconnected().is_some() {
+            return self.give_up(link);
+        }
         let it = &mut self.links[link];
         it.stage = Stage::Gone;
         it.up.destroy();
@@ -456,6 +479,9 @@ impl Net {
         it.client.outbox.clear();
         if !it.client.closed && !it.client.saw_eof {
             it.client.error.get_or_insert(error);
+        }
+        if let Some(twin) = it.twin.take() {
+            self.reset_twin(twin, error);
         }
     }
 
@@ -593,11 +619,13 @@ impl Net {
                 }
                 break;
             }
-            if !it.client.paused {
+            if let Some(twin) = it.twin {
+                self.relay(link, twin);
+            } else if !it.client.paused {
                 it.down.take_all(&mut it.client.taken);
                 it.client.saw_eof |= it.down.fin_received() && it.client.error.is_none();
             }
-            if arrival.is_empty() && !it.down.has_arrivals() {
+            if arrival.is_empty() && !self.links[link].down.has_arrivals() {
                 break;
             }
         }

@@ -1,4 +1,5 @@
-//! The clients: what tests do at the far end of a connection, between two polls.
+//! The clients: what tests do at the far end of a connection, between two polls. Whoever
+//! the process has dialed is one of them.
 //!
 //! A client reads everything at once unless it is paused, and keeps what the network
 //! does not take yet. It never sees the server's descriptors or tokens.

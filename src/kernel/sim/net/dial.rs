@@ -3,18 +3,18 @@
 //!
 //! A socket is a link from the beginning; what it lacks until somebody answers is the
 //! other end. An attempt that fails leaves the link as a reset would, so that readiness,
-//! reads and writes need no rules of their own.
+//! reads and writes need no rules of their own. A connection of the process to itself is
+//! a pair of links, its twins, and a relay between them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{ClientEnd, FIRST_DYNAMIC_PORT, Happening, Link, Nanos, Net, ServerEnd, Stage};
+use super::{FIRST_DYNAMIC_PORT, Happening, Link, Nanos, Net, Stage, Way};
 use super::{following, overlap};
 use crate::kernel::sim::nanos;
-use crate::kernel::sim::pipe::Pipe;
 use crate::kernel::{DialSpec, Errno, Fd, Readiness, StreamOptions};
 
-/// What becomes of whoever connects to an address outside of the simulated host.
+/// What becomes of whoever dials an address ([`World::remote`](crate::sim::World::remote)).
 ///
 /// Each answer comes after one way there and one way back
 /// ([`Faults::latency`](crate::sim::Faults::latency)), and after the time that it names.
@@ -28,7 +28,7 @@ pub enum Remote {
     AcceptsAtOnce,
     /// It accepts after that time.
     AcceptsAfter(Duration),
-    /// Nobody listens there: ECONNREFUSED. Every address that nothing was said about.
+    /// Nobody listens there: ECONNREFUSED.
     #[default]
     Refuses,
     /// Nothing ever comes back, not even the kernel's own ETIMEDOUT.
@@ -64,10 +64,16 @@ impl Net {
 
     /// The address of a socket that asks for one of its own, or for none.
     pub(crate) fn bind_socket(&mut self, spec: &DialSpec) -> Result<SocketAddr, Errno> {
-        let Some(mut local) = spec.local else {
-            return Ok(SocketAddr::new(unspecified(spec.remote), 0));
-        };
-        if local.is_ipv4() != spec.remote.is_ipv4() {
+        let remote = canonical(spec.remote);
+        let anywhere = SocketAddr::new(unspecified(remote), 0);
+        let mut local = spec.local.map_or(anywhere, canonical);
+        if local.ip().is_unspecified() {
+            local.set_ip(anywhere.ip());
+        }
+        if spec.local.is_none() {
+            return Ok(local);
+        }
+        if local.is_ipv4() != remote.is_ipv4() {
             return Err(Errno(libc::EAFNOSUPPORT));
         }
         if local.port() == 0 {
@@ -81,42 +87,95 @@ impl Net {
 
     /// A link with one end: the descriptor `fd`.
     pub(crate) fn socket(&mut self, fd: Fd, local: SocketAddr, options: &StreamOptions) {
-        let (send, receive) = (self.send_capacity, self.receive_capacity);
-        let mut link = Link {
-            peer_addr: SocketAddr::new(unspecified(local), 0),
-            local_addr: local,
-            dialed: true,
-            stage: Stage::Fresh(fd),
-            options: StreamOptions::default(),
-            up: Pipe::new(send, receive),
-            down: Pipe::new(send, receive),
-            server: ServerEnd::default(),
-            client: ClientEnd::default(),
-        };
-        link.set_options(options);
-        self.links.push(link);
+        let nobody = SocketAddr::new(unspecified(local), 0);
+        let link = self.add_link(Stage::Fresh(fd), local, nobody, options);
+        self.links[link].dialed = true;
     }
 
-    /// connect(2) on a fresh socket.
-    pub(crate) fn dial(&mut self, link: usize, remote: SocketAddr) -> Result<(), Errno> {
+    /// connect(2) on a fresh socket. `chance` as for a [`new_client`](Self::new_client).
+    pub(crate) fn dial(
+        &mut self,
+        link: usize,
+        remote: SocketAddr,
+        chance: u64,
+    ) -> Result<(), Errno> {
         let Stage::Fresh(fd) = self.links[link].stage else {
             return Err(Errno(libc::EISCONN));
         };
         self.links[link].stage = Stage::Spoilt(fd);
-        let remote = reachable(remote);
+        let remote = reachable(canonical(remote));
         let local = self.departure(self.links[link].local_addr, remote)?;
         let it = &mut self.links[link];
         (it.local_addr, it.peer_addr) = (local, remote);
         it.stage = Stage::Dialing(fd);
-        let answer = self.remotes.get(&remote).copied().unwrap_or_default();
-        if answer == Remote::AcceptsAtOnce {
-            self.answered(link, Outcome::Accepted);
-            return Ok(());
-        }
         // As on Linux: the answer of a host next door is there before connect returns,
         // but the call does not look.
-        self.expect(link, answer);
+        match self.remotes.get(&remote).copied() {
+            Some(Remote::AcceptsAtOnce) => {
+                self.answered(link, Outcome::Accepted);
+                return Ok(());
+            }
+            Some(answer) => self.expect(link, answer),
+            None if local == remote => self.meet_itself(link),
+            None => match self.find(remote, chance) {
+                Some(listener) => self.visit(link, listener),
+                None => self.expect(link, Remote::Refuses),
+            },
+        }
         Err(Errno(libc::EINPROGRESS))
+    }
+
+    /// TCP's simultaneous open, with one end: what is written comes back.
+    fn meet_itself(&mut self, link: usize) {
+        self.links[link].twin = Some(link);
+        self.expect(link, Remote::Accepts);
+    }
+
+    /// Connects to a listener of the process itself.
+    fn visit(&mut self, link: usize, listener: usize) {
+        let (from, to) = (self.links[link].local_addr, self.links[link].peer_addr);
+        let options = self.listeners[listener].options;
+        let far = self.add_link(Stage::Syn(listener), to, from, &options);
+        self.links[far].twin = Some(link);
+        self.links[link].twin = Some(far);
+        self.join(far, listener);
+    }
+
+    /// A link has found room in an accept queue: whoever dialed it is connected.
+    pub(super) fn answer_twin(&mut self, link: usize) {
+        if let Some(twin) = self.links[link].twin {
+            self.expect(twin, Remote::Accepts);
+        }
+    }
+
+    /// What has arrived at the far end of `from` goes into `to`, as far as there is room,
+    /// then the FIN; without latency, for it has crossed the wire already.
+    pub(super) fn relay(&mut self, from: usize, to: usize) {
+        let room = self.links[to].up.room();
+        let down = &mut self.links[from].down;
+        let mut piece = vec![0; room.min(down.available())];
+        down.take(&mut piece);
+        let ended = down.fin_received() && down.available() == 0;
+        let up = &mut self.links[to].up;
+        let before = up.sent();
+        up.put(&piece);
+        if ended {
+            up.finish();
+        }
+        let position = up.sent();
+        if position > before {
+            self.crossed(to, Way::Up, position);
+        }
+    }
+
+    /// The other half of a connection of the process to itself was reset or refused.
+    pub(super) fn reset_twin(&mut self, link: usize, error: Errno) {
+        self.links[link].twin = None;
+        if error == Errno(libc::ECONNREFUSED) {
+            self.answered(link, Outcome::Failed(error));
+        } else {
+            self.client_resets(link);
+        }
     }
 
     /// connect(2) failed for a reason of its own.
@@ -151,7 +210,10 @@ impl Net {
         let it = &mut self.links[link];
         it.stage = Stage::Open(fd);
         match outcome {
-            Outcome::Accepted => self.dialed.push_back(link),
+            Outcome::Accepted if it.twin.is_none() && !it.server.reset => {
+                self.dialed.push_back(link);
+            }
+            Outcome::Accepted => {}
             Outcome::Failed(errno) => {
                 it.server.reset = true;
                 it.server.error = Some(errno);
@@ -168,6 +230,10 @@ impl Net {
         self.calendar.retain(|_, happening| {
             !matches!(happening, Happening::Answered { link: of, .. } if *of == link)
         });
+        if let Some(twin) = self.links[link].twin.take() {
+            self.links[twin].twin = None;
+            self.client_closes(twin);
+        }
     }
 
     /// Where an attempt comes from: every interface of this host is its loopback.
@@ -235,8 +301,8 @@ impl Link {
 
     /// Whether a socket of the process has this very address.
     fn occupies(&self, addr: SocketAddr) -> bool {
-        let wanted = (addr, true);
-        self.dialed && self.stage != Stage::Gone && overlap(wanted, (self.local_addr, true))
+        let open = !matches!(self.stage, Stage::Orphan | Stage::Gone);
+        self.dialed && open && overlap((addr, true), (self.local_addr, true))
     }
 }
 
@@ -245,6 +311,11 @@ fn unspecified(like: SocketAddr) -> IpAddr {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
+}
+
+/// An IPv4 address is one in any spelling.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// "No address" means this host.
