@@ -9,10 +9,11 @@
 //! This room never calls the handler: winners and ends are left on the engine's lists.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::address::{Addr, AddressError, Endpoint, Network, dial_candidates};
+use crate::backoff::Backoff;
 use crate::config;
 use crate::connection::{Connection, Flags};
 use crate::core::Core;
@@ -181,61 +182,6 @@ impl TryFrom<&String> for Dial {
     }
 }
 
-/// Waits that grow: each is twice the one before, up to a cap, and shortened at random by
-/// up to a half, so that clients that were cut off together do not come back together.
-///
-/// ```
-/// use std::time::Duration;
-/// use windlass::Backoff;
-///
-/// let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(300));
-/// assert!(backoff.next(7) <= Duration::from_millis(100));
-/// assert!(backoff.next(7) >= Duration::from_millis(100)); // of 200
-/// assert!(backoff.next(7) <= Duration::from_millis(300)); // of the cap
-/// backoff.reset();
-/// assert!(backoff.next(7) <= Duration::from_millis(100));
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Backoff {
-    first: Duration,
-    most: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    /// Waits from `first` (at least 1 ms) to `most`.
-    pub fn new(first: Duration, most: Duration) -> Self {
-        let first = first.max(Duration::from_millis(1));
-        Self {
-            first,
-            most: most.max(first),
-            next: first,
-        }
-    }
-
-    /// The next wait: between a half and the whole of what is due. `random` decides, as
-    /// from [`Context::random`](crate::Context::random).
-    pub fn next(&mut self, random: u64) -> Duration {
-        let whole = self.next;
-        self.next = whole.saturating_mul(2).min(self.most);
-        let half = whole / 2;
-        let share = f64::from((random >> 32) as u32) / f64::from(u32::MAX);
-        half + half.mul_f64(share)
-    }
-
-    /// Begins anew.
-    pub fn reset(&mut self) {
-        self.next = self.first;
-    }
-}
-
-/// From a tenth of a second to half a minute.
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new(config::RECONNECT_FIRST, config::RECONNECT_MOST)
-    }
-}
-
 /// One dial.
 #[derive(Debug)]
 pub(crate) struct Dialing {
@@ -354,21 +300,9 @@ impl Dialing {
     }
 
     fn spec(&self, remote: SocketAddr) -> DialSpec {
-        let local = self
-            .dial
-            .local
-            .map(|local| match (local.ip().is_unspecified(), remote) {
-                (false, _) => local,
-                (true, SocketAddr::V4(_)) => {
-                    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), local.port())
-                }
-                (true, SocketAddr::V6(_)) => {
-                    SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), local.port())
-                }
-            });
         DialSpec {
             remote,
-            local,
+            local: self.dial.local,
             stream: self.dial.options,
         }
     }
@@ -461,11 +395,11 @@ impl Core {
             Phase::Fresh => self.begin_try(token),
             Phase::BackingOff if dialing.next <= now => self.begin_try(token),
             Phase::LookingUp(_) | Phase::Racing if dialing.deadline <= now => {
-                self.end_try(token, Cause::Timeout)
+                self.end_try(token, Cause::Timeout);
             }
             Phase::Racing => self.race(token),
             Phase::LookingUp(_) | Phase::BackingOff | Phase::Connected(_) => {
-                dialing.arm(&mut self.engine)
+                dialing.arm(&mut self.engine);
             }
         }
     }
@@ -543,36 +477,38 @@ impl Core {
     /// Tries the next address if its time has come; ends the try if there is nothing left
     /// to try or to wait for.
     fn race(&mut self, token: Token) {
-        loop {
+        while let Some(remote) = self.next_address(token) {
+            let tried = self.attempt(token, remote);
             let Self { dials, engine, .. } = self;
-            let Some(dialing) = dials.get_mut(token) else {
-                return;
-            };
-            if dialing.phase != Phase::Racing {
-                return;
-            }
-            if dialing.waiting.is_empty() {
-                dialing.next = NEVER;
-                if dialing.attempts.is_empty() {
-                    return self.end_try(token, Cause::MissingAddress);
-                }
-                return dialing.arm(engine);
-            }
-            if dialing.next > engine.clock.nanos {
-                return dialing.arm(engine);
-            }
-            if let Some(remote) = dialing.waiting.pop_front() {
-                let delay = dialing
-                    .dial
-                    .attempt_delay
-                    .unwrap_or(engine.config.attempt_delay);
-                if self.attempt(token, remote) {
-                    if let Some(dialing) = self.dials.get_mut(token) {
-                        dialing.next = self.engine.clock.nanos.saturating_add(nanos(delay).max(1));
-                    }
-                }
+            if tried && let Some(dialing) = dials.get_mut(token) {
+                let delay = dialing.dial.attempt_delay;
+                let delay = nanos(delay.unwrap_or(engine.config.attempt_delay)).max(1);
+                dialing.next = engine.clock.nanos.saturating_add(delay);
             }
         }
+    }
+
+    /// The address to be tried now. `None`: not now, and who looks again is arranged.
+    fn next_address(&mut self, token: Token) -> Option<SocketAddr> {
+        let Self { dials, engine, .. } = self;
+        let dialing = dials.get_mut(token)?;
+        if dialing.phase != Phase::Racing {
+            return None;
+        }
+        if dialing.waiting.is_empty() {
+            dialing.next = NEVER;
+            if dialing.attempts.is_empty() {
+                self.end_try(token, Cause::MissingAddress);
+            } else {
+                dialing.arm(engine);
+            }
+            return None;
+        }
+        if dialing.next > engine.clock.nanos {
+            dialing.arm(engine);
+            return None;
+        }
+        dialing.waiting.pop_front()
     }
 
     /// One attempt. `false`: it has failed already, so the next address need not wait.

@@ -116,6 +116,7 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
+mod backoff;
 mod config;
 mod connection;
 mod context;
@@ -140,9 +141,10 @@ mod timer;
 mod token;
 
 pub use address::{Addr, AddressError, Endpoint, Network};
+pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
-pub use dialer::{Backoff, Dial};
+pub use dialer::Dial;
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};

@@ -299,11 +299,11 @@ impl<H: Handler> Reactor<H> {
             }
         }
         for index in 0..conns.end() {
-            if let Some(conn) = conns.at_mut(index) {
-                if !conn.has(Flags::CONNECTING) {
-                    conn.set(Flags::SHUTDOWN);
-                    conn.make_ready(engine);
-                }
+            if let Some(conn) = conns.at_mut(index)
+                && !conn.has(Flags::CONNECTING)
+            {
+                conn.set(Flags::SHUTDOWN);
+                conn.make_ready(engine);
             }
         }
         self.core.cancel_all_dials();

@@ -176,7 +176,8 @@ pub(crate) struct ListenSpec {
 pub(crate) struct DialSpec {
     /// Where it will connect to; decides the family.
     pub(crate) remote: std::net::SocketAddr,
-    /// Our own end, if somebody cares. Port 0 lets the kernel choose.
+    /// Our own end, if somebody cares. Port 0 lets the kernel choose; a wildcard stands for
+    /// that of the remote's family.
     pub(crate) local: Option<std::net::SocketAddr>,
     pub(crate) stream: StreamOptions,
 }
