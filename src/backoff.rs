@@ -46,6 +46,11 @@ impl Backoff {
         half + half.mul_f64(share)
     }
 
+    /// The most that the next wait can be.
+    pub(crate) fn due(&self) -> Duration {
+        self.next
+    }
+
     /// Begins anew.
     pub fn reset(&mut self) {
         self.next = self.first;

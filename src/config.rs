@@ -348,6 +348,7 @@ mod tests {
             config.idle_timeout,
             config.write_stall_timeout,
             config.linger,
+            config.dial_timeout,
         ] {
             assert!(limit < Duration::from_secs(3600));
         }

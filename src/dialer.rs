@@ -80,7 +80,8 @@ impl Dial {
     }
 
     /// The same as a point in time; the earlier of the two counts. One that has passed
-    /// ends the dial in the next turn, without an attempt.
+    /// ends the dial in the next turn, without an attempt. It ends
+    /// [`reconnect`](Self::reconnect) as well: no try begins after it.
     pub fn deadline(mut self, at: Instant) -> Self {
         self.deadline = Some(at);
         self
@@ -191,7 +192,7 @@ pub(crate) struct Dialing {
     phase: Phase,
     /// When this try ends.
     deadline: Nanos,
-    /// When the next address is tried, or the next try begins.
+    /// When the next address is tried, or the next try begins; once connected, since when.
     next: Nanos,
     waiting: VecDeque<SocketAddr>,
     attempts: Vec<Token>,
@@ -615,9 +616,8 @@ impl Core {
         };
         dialing.phase = Phase::Connected(ConnId::new(conn));
         dialing.arm(&mut self.engine);
-        if let Some(backoff) = &mut dialing.dial.reconnect {
-            backoff.reset();
-        }
+        // From here on: since when it is connected.
+        dialing.next = self.engine.clock.nanos;
         for loser in std::mem::take(&mut dialing.attempts) {
             if loser != conn {
                 self.drop_attempt(loser);
@@ -686,7 +686,9 @@ impl Core {
         let Some(dialing) = dials.get_mut(token) else {
             return;
         };
-        let goes_on = dialing.phase != Phase::Canceled && !engine.stopping();
+        let now = engine.clock.nanos;
+        let expired = engine.clock.deadline(dialing.dial.deadline) <= now;
+        let goes_on = dialing.phase != Phase::Canceled && !engine.stopping() && !expired;
         let backoff = dialing.dial.reconnect.as_mut().filter(|_| goes_on);
         let retry_in = backoff.map(|backoff| backoff.next(engine.kernel.random()));
         engine.stats.dial_errors += 1;
@@ -727,6 +729,12 @@ impl Core {
         let stopping = engine.stopping();
         match dialing.dial.reconnect.as_mut().filter(|_| !stopping) {
             Some(backoff) => {
+                // A connection that did not last as long as the wait due now is no success:
+                // a server that accepts and hangs up is not to be stormed.
+                let lived = engine.clock.nanos.saturating_sub(dialing.next);
+                if lived >= nanos(backoff.due()) {
+                    backoff.reset();
+                }
                 let wait = backoff.next(engine.kernel.random());
                 self.back_off(token, wait);
             }

@@ -83,7 +83,7 @@ pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: SocketAddr) -> Co
 }
 
 /// Asks how a connect ended. No error is not trusted: a report may come too early, and
-/// only a peer proves a connection (Go's issues 14548 and 19289).
+/// only a peer proves a connection (Go's `net/fd_unix.go`).
 pub(crate) fn connected(kernel: &mut dyn Kernel, fd: Fd) -> Verdict {
     match kernel.take_error(fd) {
         None | Some(Errno(c::EISCONN)) => match kernel.peer_addr(fd) {

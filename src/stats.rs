@@ -41,7 +41,7 @@ pub struct Stats {
     pub dial_errors: u64,
     /// Connections that ended, for whatever reason.
     pub closed: u64,
-    /// Connections open now.
+    /// Connections open now, closing ones and attempts of dials included.
     pub open: u64,
 
     /// Bytes received and offered to handlers.

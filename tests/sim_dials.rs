@@ -509,15 +509,44 @@ fn waits_before_another_try_grow_and_vary_within_their_bounds() {
         due = *at + wait;
     }
     assert!(world.handler().failed.len() >= 20);
-    // Success begins anew.
+    // A connection that lasts begins anew; one that is hung up on does not.
     world.remote(addr(V4), Remote::Accepts);
     world.advance(ms(1001));
     assert_eq!(world.handler().connected.len(), 1);
     let server = world.dialed(addr(V4)).unwrap();
     world.close(server);
-    world.advance(ms(101));
+    world.advance(ms(499));
+    assert_eq!(
+        world.handler().connected.len(),
+        1,
+        "half of a second at least"
+    );
+    world.advance(ms(503));
     assert_eq!(world.handler().connected.len(), 2);
+    world.advance(ms(1000));
+    let server = world.dialed(addr(V4)).unwrap();
+    world.close(server);
+    world.advance(ms(101));
+    assert_eq!(world.handler().connected.len(), 3);
     world.shutdown(ms(100));
+}
+
+#[test]
+fn a_deadline_ends_the_reconnecting_too() {
+    let mut world = world();
+    let until = world.now() + ms(500);
+    let dial = Dial::from(addr(V4)).deadline(until);
+    world
+        .dial(dial.reconnect(Backoff::new(ms(100), ms(100))))
+        .unwrap();
+    world.advance(ms(5000));
+    let (at, _, text, _, retry) = world.handler().failed.last().unwrap();
+    assert!(*at >= ms(500) && *at <= ms(602), "{at:?}");
+    assert_eq!(
+        (text.as_str(), *retry),
+        ("dial tcp 10.0.0.1:80: i/o timeout", None)
+    );
+    world.shutdown(ms(10));
 }
 
 #[test]
