@@ -408,6 +408,67 @@ pub(crate) fn listen_candidates(
     Ok(vec![(socket_addr(ip, scope, endpoint.port), only_v6)])
 }
 
+/// The addresses a dial should try, best first: families take turns, beginning with the
+/// first address's (RFC 8305 section 4).
+///
+/// `looked_up` is what a resolver answered for [`Endpoint::name`], and ignored without a
+/// name. A local address limits the families to its own, unless it is a wildcard.
+pub(crate) fn dial_candidates(
+    endpoint: &Endpoint,
+    looked_up: &[IpAddr],
+    local: Option<SocketAddr>,
+) -> Result<Vec<SocketAddr>, Cause> {
+    let (ips, scope) = match &endpoint.host {
+        Host::Any if endpoint.port == 0 => return Err(Cause::MissingAddress),
+        Host::Any => (vec![LOOPBACK_V4, LOOPBACK_V6], 0),
+        Host::Ip { ip, scope } => (vec![*ip], *scope),
+        Host::Name(_) => (looked_up.to_vec(), 0),
+    };
+    let allowed = ips.iter().map(IpAddr::to_canonical).map(dialable);
+    let allowed: Vec<IpAddr> = allowed.filter(|ip| endpoint.network.allows(*ip)).collect();
+    if allowed.is_empty() {
+        return Err(refused(&host_text(&endpoint.host), NO_SUITABLE));
+    }
+    let of_local = |ip: &IpAddr| {
+        local.is_none_or(|own| own.ip().is_unspecified() || own.is_ipv4() == ip.is_ipv4())
+    };
+    let reachable: Vec<IpAddr> = allowed.into_iter().filter(of_local).collect();
+    if reachable.is_empty() {
+        let own = local.map_or_else(String::new, |own| own.to_string());
+        return Err(refused(&own, NO_SUITABLE));
+    }
+    let ips = take_turns(&reachable);
+    Ok(ips
+        .map(|ip| socket_addr(ip, scope, endpoint.port))
+        .collect())
+}
+
+/// A wildcard is nobody's address; dialing it means this host (as Go does where the kernel
+/// does not).
+fn dialable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => LOOPBACK_V4,
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => LOOPBACK_V6,
+        _ => ip,
+    }
+}
+
+/// One of the first address's family, one of the other, and so on.
+fn take_turns(ips: &[IpAddr]) -> impl Iterator<Item = IpAddr> + use<> {
+    let first_is_v4 = ips.first().is_some_and(IpAddr::is_ipv4);
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        ips.iter().partition(|ip| ip.is_ipv4() == first_is_v4);
+    let pairs = first.len().max(second.len());
+    (0..pairs).flat_map(move |at| {
+        [first.get(at).copied(), second.get(at).copied()]
+            .into_iter()
+            .flatten()
+    })
+}
+
+const LOOPBACK_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
 /// What a listener on no particular host binds to.
 fn any_ip(network: Network) -> IpAddr {
     match network {

@@ -125,6 +125,14 @@ pub struct Config {
     /// holds a descriptor for that long.
     pub linger: Duration,
 
+    /// Time that a dial may take, with the look-up of the name and all attempts. 30 seconds.
+    /// Longer waits for hosts that will hardly answer any more.
+    pub dial_timeout: Duration,
+    /// Time after which the next address of a dial is tried beside those that have not
+    /// answered. 250 ms, as RFC 8305 recommends. Shorter finds the living address sooner
+    /// and opens connections that nobody needs.
+    pub attempt_delay: Duration,
+
     // Memory.
     /// The one buffer that all connections are read into. 256 KiB. Larger takes fewer
     /// calls for bulk input; it exists once per loop, not per connection.
@@ -160,6 +168,10 @@ pub struct Config {
     pub events: usize,
     /// The most events that one poll may fetch. 16,384 (of 16 bytes each).
     pub max_events: usize,
+
+    /// Names that may wait for the resolver at the same time; a dial beyond that fails at
+    /// once. 1,024. Protects the loop's memory while the resolver is slow.
+    pub max_lookups: usize,
 
     // Descriptors.
     /// Connections that the loop may have open; more wait in the kernel's queue.
@@ -201,6 +213,8 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(300),
             write_stall_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(10),
+            dial_timeout: Duration::from_secs(30),
+            attempt_delay: Duration::from_millis(250),
             read_buffer: 256 * KIB,
             limits: Limits::default(),
             memory_limit: 1024 * MIB,
@@ -213,6 +227,7 @@ impl Default for Config {
             drain_limit: 4 * MIB,
             events: 1024,
             max_events: 16_384,
+            max_lookups: 1024,
             max_connections: None,
             reserved_descriptors: 32,
             raise_descriptor_limit: false,
@@ -296,6 +311,16 @@ pub(crate) const SLOW_TURN_WATCH: u32 = 256;
 
 /// Gathered output at which a flush does not wait for the end of the callback.
 pub(crate) const GATHER_FLUSH: usize = 64 * KIB;
+
+/// First and longest wait of a default [`Backoff`](crate::Backoff). Shorter finds a server
+/// that is back sooner; many clients that try often keep a weak one down.
+pub(crate) const RECONNECT_FIRST: Duration = Duration::from_millis(100);
+/// See [`RECONNECT_FIRST`].
+pub(crate) const RECONNECT_MOST: Duration = Duration::from_secs(30);
+
+/// Attempts that are made again when the kernel chose a port that led to ourselves, or
+/// found none. Two, as in Go (`tcpsock_posix.go`).
+pub(crate) const PORT_REPEATS: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -407,6 +432,7 @@ mod tests {
             config.idle_timeout,
             config.write_stall_timeout,
             config.linger,
+            config.dial_timeout,
         ] {
             assert!(limit < Duration::from_secs(3600));
         }

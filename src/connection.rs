@@ -22,7 +22,7 @@ use crate::input::Leftover;
 use crate::kernel::{Errno, Event, Fd, MAX_PARTS, Readiness};
 use crate::outbound::{Level, Outbound};
 use crate::timer::{Entry, NEVER, Nanos};
-use crate::token::{ConnId, ListenerId, Owner, TimerId, Token};
+use crate::token::{ConnId, Owner, TimerId, Token};
 
 /// One established stream.
 pub(crate) struct Connection {
@@ -30,8 +30,8 @@ pub(crate) struct Connection {
     fd: Fd,
     flags: Flags,
     pub(crate) owner: Owner,
-    /// Where it came from; it may be gone by now.
-    pub(crate) listener: ListenerId,
+    /// The listener or the dial that it came from; either may be gone by now.
+    pub(crate) origin: Token,
     pub(crate) peer: Addr,
 
     /// Output that the kernel has not taken; `None` while there is none.
@@ -106,7 +106,7 @@ impl Connection {
         token: Token,
         fd: Fd,
         peer: Addr,
-        listener: ListenerId,
+        origin: Token,
         owner: Owner,
         engine: &Engine,
     ) -> Self {
@@ -115,7 +115,7 @@ impl Connection {
             fd,
             flags: Flags(Flags::WRITABLE.0 | Flags::AUTO_PAUSE.0),
             owner,
-            listener,
+            origin,
             peer,
             out: None,
             leftover: None,
@@ -132,6 +132,27 @@ impl Connection {
             #[cfg(test)]
             layer: None,
         }
+    }
+
+    /// An attempt of a dial, to `remote`.
+    pub(crate) fn dialed(
+        token: Token,
+        fd: Fd,
+        remote: Addr,
+        dial: Token,
+        owner: Owner,
+        engine: &Engine,
+    ) -> Self {
+        let mut conn = Self::new(token, fd, remote, dial, owner, engine);
+        conn.set(Flags::CONNECTING);
+        conn
+    }
+
+    /// The attempt has won. It stays an attempt until the handler is told.
+    pub(crate) fn connected(&mut self, peer: Addr, ready: Readiness, engine: &Engine) {
+        self.peer = peer;
+        self.active_at = engine.clock.nanos;
+        self.mark(ready);
     }
 
     pub(crate) fn id(&self) -> ConnId {
@@ -184,9 +205,9 @@ impl Connection {
         self.has(Flags::DEAD)
     }
 
-    /// Open as far as the handler is concerned: no `close` or `abort` yet.
+    /// Open as far as the handler is concerned: connected, and no `close` or `abort` yet.
     pub(crate) fn is_open(&self) -> bool {
-        !self.has(Flags::CLOSING) && !self.has(Flags::DEAD)
+        !self.flags.has(Flags::NOT_OPEN)
     }
 
     pub(crate) fn limits(&self, engine: &Engine) -> Limits {
@@ -215,9 +236,17 @@ impl Connection {
         }
     }
 
-    /// Notes what the kernel reported. An error ends even a paused connection.
+    /// Notes what the kernel reported, and acts on an error: it ends even a paused
+    /// connection.
     pub(crate) fn note(&mut self, event: Event, engine: &mut Engine) {
-        let ready = event.ready;
+        self.mark(event.ready);
+        // Where no read comes, or none but those that answer 0, the error is asked for.
+        if self.has(Flags::ERROR_SEEN) && (self.has(Flags::EOF) || !self.may_read(engine)) {
+            self.fail_if_broken(engine);
+        }
+    }
+
+    fn mark(&mut self, ready: Readiness) {
         // After the end of the stream there is nothing to read but an error.
         let readable =
             ready.contains(Readiness::READABLE) || ready.contains(Readiness::READ_CLOSED);
@@ -235,10 +264,6 @@ impl Connection {
         }
         if ready.contains(Readiness::ERROR) {
             self.set(Flags::ERROR_SEEN);
-        }
-        // Where no read comes, or none but those that answer 0, the error is asked for.
-        if ready.contains(Readiness::ERROR) && (self.has(Flags::EOF) || !self.may_read(engine)) {
-            self.fail_if_broken(engine);
         }
     }
 
@@ -1047,6 +1072,9 @@ impl Flags {
     /// `on_eof` has run.
     pub(crate) const EOF_TOLD: Self = Self(1 << 18);
 
+    /// Whatever keeps a connection from being open.
+    const NOT_OPEN: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::CONNECTING.0);
+
     /// Any of the callbacks that are due for another reason than bytes.
     pub(crate) const NOTES: Self =
         Self(Self::DRAINED.0 | Self::WAKE.0 | Self::SHUTDOWN.0 | Self::DUE.0);
@@ -1058,6 +1086,8 @@ impl Flags {
 
     /// `on_accept` returned a session: the listener counts it.
     pub(crate) const ADMITTED: Self = Self(1 << 22);
+    /// An attempt of a dial: nobody has been told of it, and its events are the dialer's.
+    pub(crate) const CONNECTING: Self = Self(1 << 24);
     /// The kernel announced an error, which a read may not show.
     const ERROR_SEEN: Self = Self(1 << 23);
     /// Urgent data was announced: reads stop at its mark.

@@ -13,13 +13,14 @@ use crate::address::Addr;
 use crate::config::Limits;
 use crate::connection::{Connection, Flags};
 use crate::core::Core;
+use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
 use crate::handler::Deadline;
 use crate::kernel::{Errno, Keepalive, StreamOptions};
 use crate::listener::{self, Listen};
 use crate::stats::Stats;
-use crate::token::{ConnId, ListenerId, Owner, TimerId, Token};
+use crate::token::{ConnId, DialId, ListenerId, Owner, TimerId, Token};
 
 /// The loop, as a callback sees it: everything that is not about one connection.
 ///
@@ -97,6 +98,29 @@ impl<'a> Context<'a> {
         Some(Listener::new(self.core, id.token()))
     }
 
+    /// Connects to somebody: an address or a host name, as text or typed, or a [`Dial`] with
+    /// options. Ends in exactly one of [`on_connect`](crate::Handler::on_connect) and
+    /// [`on_dial_error`](crate::Handler::on_dial_error), in a later turn.
+    ///
+    /// # Errors
+    ///
+    /// Only a text that does not parse; everything else is told by `on_dial_error`.
+    pub fn dial<D>(&mut self, dial: D) -> Result<DialId, Error>
+    where
+        D: TryInto<Dial>,
+        D::Error: Into<Error>,
+    {
+        let dial = dial.try_into().map_err(Into::into)?;
+        self.core.dial(dial, self.owner)
+    }
+
+    /// Ends a dial, and its reconnecting: `on_dial_error` tells it with "operation was
+    /// canceled" if a try was under way. A connection that it has led to stays. `false` if
+    /// the dial is over already.
+    pub fn cancel_dial(&mut self, id: DialId) -> bool {
+        self.core.cancel_dial(id)
+    }
+
     /// Has [`on_timer`](crate::Handler::on_timer) run once at `at`, never earlier, and at
     /// most 2 ms later on an idle machine. A time that has passed means the next turn.
     pub fn set_timer(&mut self, at: Instant) -> TimerId {
@@ -136,11 +160,11 @@ impl<'a> Context<'a> {
         self.core.engine.stop(grace);
     }
 
-    pub(crate) fn note_missing_on_accept(&mut self) {
-        if !std::mem::replace(&mut self.core.engine.missing_on_accept_said, true) {
+    pub(crate) fn note_missing(&mut self, callback: &str, how: &str) {
+        if !std::mem::replace(&mut self.core.engine.missing_callback_said, true) {
             log::error!(
                 target: "windlass::reactor",
-                "a client was refused: this handler has a listener and no on_accept"
+                "a connection was closed: this handler has {how} it and has no {callback}"
             );
         }
     }

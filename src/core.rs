@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use crate::connection::{Connection, Flags};
+use crate::dialer::Dialing;
 use crate::engine::Engine;
 use crate::error::{Cause, Error, Op};
 use crate::listener::{Listen, Listener};
@@ -20,6 +21,7 @@ pub(crate) struct Core {
     pub(crate) conns: Slots<Connection>,
     pub(crate) listeners: Slots<Listener>,
     pub(crate) timers: Slots<TimerSlot>,
+    pub(crate) dials: Slots<Dialing>,
     pub(crate) engine: Engine,
 }
 
@@ -38,6 +40,7 @@ impl Core {
             conns: Slots::new(Kind::Conn),
             listeners: Slots::new(Kind::Listener),
             timers: Slots::new(Kind::Timer),
+            dials: Slots::new(Kind::Dial),
             engine,
         }
     }
@@ -121,7 +124,7 @@ impl Core {
             self.cancel_timer(timer);
         }
         if conn.has(Flags::ADMITTED)
-            && let Some(listener) = self.listeners.get_mut(conn.listener.token())
+            && let Some(listener) = self.listeners.get_mut(conn.origin)
         {
             listener.open -= 1;
         }
@@ -163,6 +166,11 @@ impl Core {
             }
         }
         self.engine.starved = starved;
+    }
+
+    /// Nothing that a graceful stop would have to wait for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.conns.is_empty() && self.listeners.is_empty() && self.dials.is_empty()
     }
 
     pub(crate) fn stats(&self) -> Stats {

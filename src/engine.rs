@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, Overload};
+use crate::dialer::DialEnd;
 use crate::error::{Cause, Error, Op};
-use crate::kernel::{Errno, Event, Kernel};
+use crate::kernel::{Errno, Event, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, Wheel};
@@ -35,6 +36,14 @@ pub(crate) struct Engine {
     /// What listeners have to say to the handler, as soon as no callback runs.
     pub(crate) reports: Vec<Report>,
 
+    /// Dialed connections that the handler has not been told of.
+    pub(crate) connected: Vec<Token>,
+    /// Dials that came to nothing, for the handler.
+    pub(crate) dial_ends: Vec<DialEnd>,
+    /// Look-ups under way, and who asked.
+    pub(crate) lookups: Vec<(Ticket, Token)>,
+    next_ticket: u64,
+
     /// The connection whose callback is running; it is flushed when the callback returns.
     pub(crate) current: Option<Token>,
     /// Unconsumed input and queued output of all connections, in bytes.
@@ -56,7 +65,7 @@ pub(crate) struct Engine {
     pub(crate) accept_gate: LogGate,
     panic_gate: LogGate,
     slow_gate: LogGate,
-    pub(crate) missing_on_accept_said: bool,
+    pub(crate) missing_callback_said: bool,
 }
 
 impl Engine {
@@ -79,6 +88,10 @@ impl Engine {
             starved: Vec::new(),
             parked: Vec::new(),
             reports: Vec::new(),
+            connected: Vec::new(),
+            dial_ends: Vec::new(),
+            lookups: Vec::new(),
+            next_ticket: 0,
             current: None,
             buffered: 0,
             pressed: false,
@@ -90,7 +103,7 @@ impl Engine {
             accept_gate: LogGate::default(),
             panic_gate: LogGate::default(),
             slow_gate: LogGate::default(),
-            missing_on_accept_said: false,
+            missing_callback_said: false,
         }
     }
 
@@ -101,6 +114,8 @@ impl Engine {
             || !self.ready.is_empty()
             || !self.unflushed.is_empty()
             || !self.closing.is_empty()
+            || !self.connected.is_empty()
+            || !self.dial_ends.is_empty()
         {
             return Some(Duration::ZERO);
         }
@@ -233,6 +248,23 @@ impl Engine {
         if self.pressed && self.buffered <= self.config.memory_limit / whole * part {
             self.pressed = false;
         }
+    }
+
+    /// A new look-up of `asker`'s.
+    pub(crate) fn ticket(&mut self, asker: Token) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.lookups.push((ticket, asker));
+        ticket
+    }
+
+    /// Whose look-up that was; it is over.
+    pub(crate) fn redeem(&mut self, ticket: Ticket) -> Option<Token> {
+        let at = self
+            .lookups
+            .iter()
+            .position(|&(other, _)| other == ticket)?;
+        Some(self.lookups.swap_remove(at).1)
     }
 
     pub(crate) fn stopping(&self) -> bool {

@@ -345,7 +345,6 @@ pub(crate) enum Cause {
     /// A deadline of ours passed.
     Timeout,
     /// The application took it back.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for dialing"))]
     Canceled,
     /// Used after it was closed.
     Closed,
@@ -372,6 +371,28 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
+    /// What the resolver said, without std's introduction, and in Go's words where the
+    /// name does not exist.
+    pub(crate) fn lookup(name: String, error: &io::Error) -> Self {
+        let text = error.to_string();
+        let words = text
+            .strip_prefix("failed to lookup address information: ")
+            .unwrap_or(&text);
+        let unknown = [
+            "Name or service not known",
+            "nodename nor servname provided, or not known",
+        ];
+        let why = if unknown.contains(&words) {
+            "no such host"
+        } else {
+            words
+        };
+        Self::Lookup {
+            name,
+            why: why.to_owned(),
+        }
+    }
+
     fn errno(&self) -> Option<Errno> {
         match self {
             Self::Syscall { errno, .. } | Self::Errno(errno) => Some(*errno),

@@ -8,6 +8,7 @@
 //! EINTR is retried without a count: each round needs a signal of its own.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 
 use libc as c;
 
@@ -52,6 +53,46 @@ pub(crate) enum Sent {
     WouldBlock,
     /// The connection is broken.
     Failed(Errno),
+}
+
+/// What a connect call came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Connecting {
+    Done,
+    /// Its end will be reported as writable. Never issued again.
+    Pending,
+    Failed(Errno),
+}
+
+/// What became of a connect that was pending.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Connected(Addr),
+    /// A report without an end, which kernels are known to make.
+    Pending,
+    Failed(Errno),
+}
+
+/// One connect: the table of connect(2) for a socket that does not block.
+pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: SocketAddr) -> Connecting {
+    match kernel.connect(fd, remote) {
+        Ok(()) | Err(Errno(c::EISCONN)) => Connecting::Done,
+        Err(Errno(c::EINPROGRESS | c::EALREADY | c::EINTR)) => Connecting::Pending,
+        Err(errno) => Connecting::Failed(errno),
+    }
+}
+
+/// Asks how a connect ended. No error is not trusted: a report may come too early, and
+/// only a peer proves a connection (Go's `net/fd_unix.go`).
+pub(crate) fn connected(kernel: &mut dyn Kernel, fd: Fd) -> Verdict {
+    match kernel.take_error(fd) {
+        None | Some(Errno(c::EISCONN)) => match kernel.peer_addr(fd) {
+            Ok(peer) => Verdict::Connected(peer),
+            Err(_) => Verdict::Pending,
+        },
+        Some(Errno(c::EINPROGRESS | c::EALREADY | c::EINTR)) => Verdict::Pending,
+        Some(errno) => Verdict::Failed(errno),
+    }
 }
 
 /// One accept, with signals retried.
@@ -166,7 +207,7 @@ mod tests {
             stream: StreamOptions::default(),
         };
         let listener = kernel.listen(&spec).unwrap();
-        let client = kernel.connect(spec.addr).unwrap();
+        let client = kernel.new_client(spec.addr).unwrap();
         kernel.peer_send_all(client, sent);
         let (fd, _) = kernel.accept(listener).unwrap();
         (kernel, listener, fd)

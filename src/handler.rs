@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use crate::context::{Conn, Context};
 use crate::error::{CloseReason, Error};
 use crate::handle::Handle;
 use crate::input::Input;
-use crate::token::{ConnId, ListenerId, TimerId};
+use crate::token::{ConnId, DialId, ListenerId, TimerId};
 
 /// What an application does when something happens on one of its connections.
 ///
@@ -64,8 +65,35 @@ pub trait Handler: Sized {
         conn: &mut Conn<'_>,
         listener: ListenerId,
     ) -> io::Result<Self::Session> {
-        conn.cx().note_missing_on_accept();
+        conn.cx().note_missing("on_accept", "accepted");
         Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// A dial has become a connection. From here on it is like an accepted one.
+    ///
+    /// `Err` closes it; there is no `on_close` then. What is written here leaves once the
+    /// callback has returned.
+    ///
+    /// The default refuses, and says so once in the log.
+    ///
+    /// # Errors
+    ///
+    /// Any error closes the connection; nobody is told which.
+    fn on_connect(&mut self, conn: &mut Conn<'_>, dial: DialId) -> io::Result<Self::Session> {
+        conn.cx().note_missing("on_connect", "dialed");
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    }
+
+    /// A dial, or one try of it, has come to nothing: no address answered, the name has no
+    /// address, time ran out (`error.is_timeout()`), or it was canceled. `error` is that of
+    /// the first address that failed. With `retry_in` the same dial tries again by itself.
+    fn on_dial_error(
+        &mut self,
+        cx: &mut Context<'_>,
+        dial: DialId,
+        error: &Error,
+        retry_in: Option<Duration>,
+    ) {
     }
 
     /// New bytes came, or reading resumed with bytes left over, or

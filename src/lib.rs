@@ -86,7 +86,7 @@
 //!    │ 3 read the clock      `now()` is this value until the next poll       │
 //!    │ 4 serve               the ready list · new events · new clients       │ ─▶ callbacks
 //!    │ 5 run posts           closures from other threads                     │ ─▶ callbacks
-//!    │ 6 fire                deadlines and timers                            │ ─▶ callbacks
+//!    │ 6 fire                deadlines and timers · how dials have ended     │ ─▶ callbacks
 //!    │ 7 flush               what was written to somebody else's connection  │
 //!    │ 8 deliver closes      then free slots and descriptors                 │ ─▶ on_close
 //!    └───────────────────────────────────┬───────────────────────────────────┘
@@ -102,6 +102,7 @@
 //! |---|---|
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
+//! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
@@ -110,15 +111,17 @@
 //!
 //! # Not there
 //!
-//! This version serves TCP. Dialing out, UDP, Unix sockets, TLS and codecs are not there
+//! This version serves TCP and dials it. UDP, Unix sockets, TLS and codecs are not there
 //! yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
+mod backoff;
 mod config;
 mod connection;
 mod context;
 mod core;
+mod dialer;
 mod engine;
 mod error;
 mod fd;
@@ -138,8 +141,10 @@ mod timer;
 mod token;
 
 pub use address::{Addr, AddressError, Endpoint, Network};
+pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
+pub use dialer::Dial;
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
@@ -148,7 +153,7 @@ pub use kernel::Keepalive;
 pub use listener::Listen;
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
-pub use token::{ConnId, ListenerId, TimerId};
+pub use token::{ConnId, DialId, ListenerId, TimerId};
 
 /// The pages of the documentation, so that `cargo test` compiles every code block in them.
 #[cfg(doctest)]

@@ -775,10 +775,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
     let network = endpoint.network();
     let looked_up = match endpoint.name() {
         Some(name) => engine.kernel.lookup(name).map_err(|error| {
-            let cause = Cause::Lookup {
-                name: name.to_owned(),
-                why: error.to_string(),
-            };
+            let cause = Cause::lookup(name.to_owned(), &error);
             Error::new(Op::Listen, Some(network), None, cause)
         })?,
         None => Vec::new(),

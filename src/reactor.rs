@@ -12,6 +12,7 @@ use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled, Flags};
 use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
+use crate::dialer::{Dial, DialEnd};
 use crate::engine::{Engine, Report};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
@@ -21,7 +22,7 @@ use crate::kernel::os::OsKernel;
 use crate::kernel::{Event, Fd, Interest, Kernel};
 use crate::listener::{Listen, Step};
 use crate::stats::Stats;
-use crate::token::{Kind, ListenerId, Owner, TimerId, Token};
+use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, TimerId, Token};
 
 /// A single-threaded event loop that owns a handler, its sessions and its sockets.
 ///
@@ -139,6 +140,21 @@ impl<H: Handler> Reactor<H> {
         self.core.listen(listen, Owner::default())
     }
 
+    /// Connects to somebody, as [`Context::dial`] does; begins in the next turn.
+    ///
+    /// # Errors
+    ///
+    /// Only a text that does not parse; everything else is told by
+    /// [`on_dial_error`](Handler::on_dial_error).
+    pub fn dial<D>(&mut self, dial: D) -> Result<DialId, Error>
+    where
+        D: TryInto<Dial>,
+        D::Error: Into<Error>,
+    {
+        let dial = dial.try_into().map_err(Into::into)?;
+        self.core.dial(dial, Owner::default())
+    }
+
     /// A listener, by its id.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
         self.core
@@ -215,9 +231,11 @@ impl<H: Handler> Reactor<H> {
         self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
         self.serve_ready(); //                                              4. what the last turn left,
         self.serve_events(); //                                                then what came,
+        self.core.take_lookups(); //                                           names that were looked up,
         self.serve_listeners(); //                                             newcomers last
         self.run_posts(); //                                                5. posted closures
         self.fire_timers(); //                                              6. deadlines and timers
+        self.tell_dials(); //                                                  and what became of dials
         self.flush_touched(); //                                            7. what was written elsewhere
         self.deliver_closes(); //                                           8. closes; slots and descriptors
         let turn = self.see_to_stop();
@@ -259,7 +277,7 @@ impl<H: Handler> Reactor<H> {
         if self.core.engine.clock.nanos >= at {
             self.cut_off_everybody();
         }
-        if !self.core.conns.is_empty() || !self.core.listeners.is_empty() {
+        if !self.core.is_empty() {
             return Turn::Running;
         }
         self.phase = Phase::Stopped;
@@ -284,11 +302,14 @@ impl<H: Handler> Reactor<H> {
             }
         }
         for index in 0..conns.end() {
-            if let Some(conn) = conns.at_mut(index) {
+            if let Some(conn) = conns.at_mut(index)
+                && !conn.has(Flags::CONNECTING)
+            {
                 conn.set(Flags::SHUTDOWN);
                 conn.make_ready(engine);
             }
         }
+        self.core.cancel_all_dials();
     }
 
     fn cut_off_everybody(&mut self) {
@@ -299,7 +320,11 @@ impl<H: Handler> Reactor<H> {
         }
         let Core { conns, engine, .. } = &mut self.core;
         for index in 0..conns.end() {
-            if let Some(conn) = conns.at_mut(index) {
+            // Attempts end with their dials, which have been canceled.
+            if let Some(conn) = conns
+                .at_mut(index)
+                .filter(|conn| !conn.has(Flags::CONNECTING))
+            {
                 engine.aborted += 1;
                 conn.abort(CloseReason::Shutdown, engine);
             }
@@ -321,6 +346,7 @@ impl<H: Handler> Reactor<H> {
                         self.accepting.push(token);
                     }
                 }
+                Some(Kind::Dial) => self.core.serve_dial(token),
                 Some(Kind::Timer) | None => {}
             }
         }
@@ -337,6 +363,10 @@ impl<H: Handler> Reactor<H> {
                 ..
             } = &mut self.core;
             if let Some(conn) = conns.get_mut(event.token) {
+                if conn.has(Flags::CONNECTING) {
+                    self.core.judge(event);
+                    continue;
+                }
                 conn.note(event, engine);
                 // Whoever is on the ready list has had its share of this turn.
                 if !conn.has(Flags::IN_READY) {
@@ -582,7 +612,7 @@ impl<H: Handler> Reactor<H> {
             .map_or_else(Owner::default, |listener| listener.owner);
         let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns.insert(|token| Connection::new(token, fd, peer, id, owner, engine));
+        let made = conns.insert(|token| Connection::new(token, fd, peer, listener, owner, engine));
         let Some(token) = made else {
             engine.stats.refused += 1;
             return engine.kernel.close(fd);
@@ -665,6 +695,81 @@ impl<H: Handler> Reactor<H> {
         self.core.engine.reports = reports;
     }
 
+    // Dialing.
+
+    /// Winners and losers of this turn's races.
+    fn tell_dials(&mut self) {
+        let mut connected = std::mem::take(&mut self.core.engine.connected);
+        for token in connected.drain(..) {
+            self.tell_connected(token);
+        }
+        self.core.engine.connected = connected;
+        let mut ends = std::mem::take(&mut self.core.engine.dial_ends);
+        for DialEnd {
+            dial,
+            owner,
+            error,
+            retry_in,
+        } in ends.drain(..)
+        {
+            let Self { handler, core, .. } = self;
+            guarded(core, "on_dial_error", |core| {
+                handler.on_dial_error(&mut Context::new(core, owner), dial, &error, retry_in);
+            });
+        }
+        self.core.engine.dial_ends = ends;
+    }
+
+    fn tell_connected(&mut self, token: Token) {
+        let Self {
+            handler,
+            sessions,
+            core,
+            ..
+        } = self;
+        // It is gone if the dial was canceled after all.
+        let Some(conn) = core.conns.get_mut(token) else {
+            return;
+        };
+        let (owner, dial) = (conn.owner, conn.origin);
+        conn.take(Flags::CONNECTING);
+        if sessions.len() <= token.index() {
+            sessions.resize_with(token.index() + 1, || None);
+        }
+        core.engine.current = Some(token);
+        let answer = guarded(core, "on_connect", |core| {
+            handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
+        });
+        core.engine.current = None;
+        core.engine.stats.connected += 1;
+        match answer {
+            Some(Ok(session)) => {
+                sessions[token.index()] = Some(session);
+                self.core.dial_told(dial);
+                self.admit_dialed(token);
+            }
+            Some(Err(_)) | None => {
+                self.refuse(token);
+                self.core.dialed_ended(dial, ConnId::new(token));
+            }
+        }
+    }
+
+    fn admit_dialed(&mut self, token: Token) {
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
+        conn.set(Flags::REGISTERED);
+        if engine.stopping() {
+            conn.set(Flags::SHUTDOWN);
+        }
+        // The report that decided the race may have announced bytes as well.
+        conn.make_ready(engine);
+        conn.arm(engine);
+        conn.settle(engine);
+    }
+
     // Steps 5 to 8.
 
     fn run_posts(&mut self) {
@@ -722,6 +827,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Some(Kind::Timer) => self.fire_timer(TimerId::new(token)),
+                Some(Kind::Dial) => self.core.dial_due(token),
                 Some(Kind::Listener) => {
                     let Core {
                         listeners, engine, ..
@@ -835,7 +941,7 @@ impl<H: Handler> Reactor<H> {
                 ..
             } = self;
             core.engine.stats.closed += 1;
-            let owner = conn.owner;
+            let (owner, origin) = (conn.owner, conn.origin);
             let closed = conn.retire(&mut core.engine);
             let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
                 continue;
@@ -843,6 +949,7 @@ impl<H: Handler> Reactor<H> {
             guarded(core, "on_close", |core| {
                 handler.on_close(&mut Context::new(core, owner), session, &closed);
             });
+            core.dialed_ended(origin, closed.id);
         }
         self.core.engine.closing.clear();
         if self.core.engine.stats.closed != before {

@@ -46,16 +46,18 @@
 //! The accept queue holds exactly its limit (Linux: one more), and a client that found it
 //! full joins as soon as there is room (Linux: when it retransmits). Buffers count payload
 //! bytes only. The clock stands still during a turn. Adopting descriptors is refused.
+//! The kernel never gives up dialing by itself, and every interface is the loopback.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, PanicPolicy};
 use crate::connection::{Connection, Flags};
 use crate::context::{Context, Listener};
 use crate::core::Core;
+use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::Handle;
@@ -65,9 +67,9 @@ use crate::kernel::{Errno, Kernel, Readiness};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
-use crate::token::ListenerId;
+use crate::token::{DialId, ListenerId};
 
-pub use crate::kernel::sim::Call;
+pub use crate::kernel::sim::{Call, Remote};
 
 /// Turns of one run, or without time passing, after which a world gives up on its loop.
 const SPIN_LIMIT: u32 = 100_000;
@@ -84,8 +86,9 @@ pub struct World<H: Handler> {
     stopped: bool,
 }
 
-/// A simulated client, as [`World::connect`] names it. Valid as long as its world, and
-/// there only.
+/// The other end of a connection: a client, as [`World::connect`] names it, or whoever
+/// the loop has dialed, as [`World::dialed`] does. Valid as long as its world, and there
+/// only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Client(Peer);
 
@@ -188,6 +191,19 @@ impl<H: Handler> World<H> {
         self.reactor.listen(listen)
     }
 
+    /// Has the loop connect to somebody, as [`Reactor::dial`] does.
+    ///
+    /// # Errors
+    ///
+    /// Only a text that does not parse.
+    pub fn dial<D>(&mut self, dial: D) -> Result<DialId, Error>
+    where
+        D: TryInto<Dial>,
+        D::Error: Into<Error>,
+    {
+        self.reactor.dial(dial)
+    }
+
     /// A listener, by its id.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
         self.reactor.listener(id)
@@ -277,12 +293,12 @@ impl<H: Handler> World<H> {
     ///
     /// `ConnectionRefused` if nobody listens on `addr`.
     pub fn try_connect(&mut self, addr: SocketAddr) -> io::Result<Client> {
-        Ok(self.kernel().connect(addr).map(Client)?)
+        Ok(self.kernel().new_client(addr).map(Client)?)
     }
 
-    /// The client's own address, as the server sees it.
+    /// The client's own address, as the loop sees it.
     pub fn addr(&mut self, client: Client) -> SocketAddr {
-        self.kernel().peer_addr(client.0)
+        self.kernel().client_addr(client.0)
     }
 
     /// The client sends all of it, as the network takes it. Nothing happens if it has
@@ -336,6 +352,57 @@ impl<H: Handler> World<H> {
     /// how much it was.
     pub fn read_some(&mut self, client: Client, most: usize) -> usize {
         self.kernel().peer_read_some(client.0, most)
+    }
+}
+
+/// The hosts that the loop dials, and the resolver that it asks for them.
+impl<H: Handler> World<H> {
+    /// What becomes of whoever dials `addr`, from now on. Attempts that are under way end
+    /// as they would have.
+    ///
+    /// An address that nothing was said about refuses, except that a listener of the loop's
+    /// own gets a client (both ends are the loop's then, and no [`Client`]), and whoever
+    /// dials the very address that it comes from is connected to itself, as TCP has it.
+    ///
+    /// ```
+    /// # struct App;
+    /// # impl windlass::Handler for App { type Session = (); }
+    /// # let mut world = windlass::sim::World::new(1, App);
+    /// use windlass::sim::Remote;
+    /// let upstream = ([192, 0, 2, 7], 80).into();
+    /// world.remote(upstream, Remote::Accepts);
+    /// // Once the loop has dialed it:
+    /// if let Some(far_end) = world.dialed(upstream) {
+    ///     world.send(far_end, b"hello");
+    /// }
+    /// ```
+    pub fn remote(&mut self, addr: SocketAddr, remote: Remote) {
+        self.kernel().set_remote(addr, remote);
+    }
+
+    /// The far end of the oldest connection that `addr` has accepted and that was not
+    /// asked for yet; `None` if there is none. It does what a [`connect`](Self::connect)ed
+    /// client does.
+    pub fn dialed(&mut self, addr: SocketAddr) -> Option<Client> {
+        self.kernel().dialed(addr).map(Client)
+    }
+
+    /// What a host name resolves to, from now on. Only `localhost` is known at first, and
+    /// an unknown name is answered with "no such host".
+    pub fn name(&mut self, host: &str, addrs: impl Into<Vec<IpAddr>>) {
+        self.kernel().set_name(host, addrs.into());
+    }
+
+    /// A host name whose question is never answered. Questions are answered one after the
+    /// other, as on a real system: those behind it wait, too.
+    pub fn silent_name(&mut self, host: &str) {
+        self.kernel().silence_name(host);
+    }
+
+    /// Time that the resolver takes for each question that the loop does not wait for,
+    /// from the next one on. Nothing at first.
+    pub fn lookup_delay(&mut self, delay: Duration) {
+        self.kernel().set_lookup_delay(delay);
     }
 }
 
@@ -577,7 +644,7 @@ impl Faults<'_> {
     }
 
     /// What a host name resolves to. Only `localhost` is known at first.
-    pub fn name(self, host: &str, addrs: Vec<std::net::IpAddr>) -> Self {
+    pub fn name(self, host: &str, addrs: Vec<IpAddr>) -> Self {
         self.0.set_name(host, addrs);
         self
     }
@@ -608,10 +675,17 @@ fn forgotten(core: &mut Core) -> Vec<String> {
     let Core {
         conns,
         listeners,
+        dials,
         engine,
         ..
     } = core;
     let mut found = Vec::new();
+    for dialing in dials.iter().filter(|dialing| !dialing.is_watched(engine)) {
+        found.push(format!(
+            "{:?} was forgotten: its time is not in the wheel",
+            dialing.id()
+        ));
+    }
     for index in 0..conns.end() {
         if let Some(conn) = conns.at_mut(index)
             && let Some(what) = forgotten_by(conn, engine)
@@ -636,6 +710,11 @@ fn forgotten(core: &mut Core) -> Vec<String> {
 
 fn forgotten_by(conn: &Connection, engine: &mut Engine) -> Option<&'static str> {
     let state = state_of(conn.fd(), engine);
+    if conn.has(Flags::CONNECTING) {
+        // Its dial has the deadline. What it waits for is to become writable, or an error.
+        let decided = state.contains(Readiness::WRITABLE) || state.contains(Readiness::ERROR);
+        return decided.then_some("its connect has ended and nobody asked how");
+    }
     let reads = conn.may_read(engine) || conn.has(Flags::CLOSING);
     let offers = conn.may_offer();
     let eof = conn.has(Flags::EOF);

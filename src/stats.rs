@@ -27,7 +27,7 @@ pub struct Stats {
 
     /// Connections taken off an accept queue and admitted by `on_accept`.
     pub accepted: u64,
-    /// Connections refused by `on_accept`.
+    /// Connections refused by `on_accept` or `on_connect`.
     pub refused: u64,
     /// Connections closed unseen by [`Overload::Shed`](crate::Overload::Shed).
     pub shed: u64,
@@ -35,9 +35,13 @@ pub struct Stats {
     pub lost: u64,
     /// Times a listener began to wait for a descriptor or for memory.
     pub backoffs: u64,
+    /// Dials that became connections.
+    pub connected: u64,
+    /// Tries of dials that failed.
+    pub dial_errors: u64,
     /// Connections that ended, for whatever reason.
     pub closed: u64,
-    /// Connections open now.
+    /// Connections open now, closing ones and attempts of dials included.
     pub open: u64,
 
     /// Bytes received and offered to handlers.

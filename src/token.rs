@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Conn = 1,
     Listener = 2,
     Timer = 3,
+    Dial = 4,
 }
 
 /// Bits of a token that hold the index: 268 million sources of one kind in one loop.
@@ -58,6 +59,7 @@ impl Token {
             1 => Some(Kind::Conn),
             2 => Some(Kind::Listener),
             3 => Some(Kind::Timer),
+            4 => Some(Kind::Dial),
             _ => None,
         }
     }
@@ -126,6 +128,11 @@ id!(
 id!(
     /// Names one timer: free-standing, or belonging to a connection.
     TimerId, Kind::Timer
+);
+
+id!(
+    /// Names one dial: the wish to be connected, with all its tries.
+    DialId, Kind::Dial
 );
 
 impl TimerId {

@@ -81,6 +81,8 @@ fn default_of(field: &str) -> Option<String> {
         "idle_timeout" => time(config.idle_timeout),
         "write_stall_timeout" => time(config.write_stall_timeout),
         "linger" => time(config.linger),
+        "dial_timeout" => time(config.dial_timeout),
+        "attempt_delay" => time(config.attempt_delay),
         "limits.low" => bytes(config.limits.low),
         "limits.high" => bytes(config.limits.high),
         "limits.limit" => bytes(config.limits.limit),
@@ -91,6 +93,7 @@ fn default_of(field: &str) -> Option<String> {
         "read_calls" => config.read_calls.to_string(),
         "accept_budget" => config.accept_budget.to_string(),
         "drain_limit" => bytes(config.drain_limit),
+        "max_lookups" => config.max_lookups.to_string(),
         "max_connections" => match config.max_connections {
             None => "the descriptor limit less `reserved_descriptors`".to_owned(),
             Some(most) => most.to_string(),
@@ -107,7 +110,7 @@ fn the_readme_states_the_defaults_as_they_are() {
     let readme = readme();
     let rows = named_rows(&readme);
     assert!(
-        rows.len() >= 17,
+        rows.len() >= 20,
         "the table of limits has lost rows: {rows:?}"
     );
     for (field, stated) in rows {

@@ -17,16 +17,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use socket2::{Domain, Socket, Type};
+
 /// Much longer than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const EXAMPLES: [&str; 5] = ["daytime", "echo", "idle", "backlog", "dial"];
 const SERVERS: [&str; 3] = ["daytime", "echo", "idle"];
 
 // What all of them answer.
 
 #[test]
 fn each_example_answers_help_and_ends_well() {
-    for name in ["daytime", "echo", "idle", "backlog"] {
+    for name in EXAMPLES {
         for flag in ["--help", "-h"] {
             let end = Program::start(name, &[flag]).end();
             assert_eq!(end.code, Some(0), "{name} {flag}: {end:?}");
@@ -38,7 +41,7 @@ fn each_example_answers_help_and_ends_well() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_ends_with_a_hint_and_status_2() {
-    let nonsense: [(&str, &[&str]); 12] = [
+    let nonsense: [(&str, &[&str]); 17] = [
         ("daytime", &["--port"]),
         ("daytime", &["127.0.0.1:0", "127.0.0.1:0"]),
         ("echo", &["--port"]),
@@ -51,6 +54,11 @@ fn a_command_line_that_makes_no_sense_ends_with_a_hint_and_status_2() {
         ("backlog", &["--every", "0s"]),
         ("backlog", &["--every", "99999999999s"]),
         ("backlog", &["--dials", "-1"]),
+        ("dial", &[]),
+        ("dial", &["--timeout", "3s"]),
+        ("dial", &["--timeout", "soon", "127.0.0.1:1"]),
+        ("dial", &["127.0.0.1:1", "--timeout"]),
+        ("dial", &["--port", "127.0.0.1:1"]),
     ];
     for (name, args) in nonsense {
         let end = Program::start(name, args).end();
@@ -284,6 +292,117 @@ fn happening(line: &str) -> Option<&str> {
     Some(what)
 }
 
+// dial
+
+#[test]
+fn dial_prints_one_line_for_each_address_as_it_ends() {
+    let (listener, open) = listener();
+    let closed = closed_port();
+    let (_held, full) = full_listener();
+    let name = format!("localhost:{}", open.port());
+    let (open, closed, full) = (open.to_string(), closed.to_string(), full.to_string());
+    let args = ["--timeout", "400ms", &full, &closed, &open, &name];
+    let began = Instant::now();
+    let end = Program::start("dial", &args).end();
+    let took = began.elapsed();
+    assert!(
+        (Duration::from_millis(400)..DIAL_TIMEOUT).contains(&took),
+        "{took:?}: {end:?}"
+    );
+    assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+    let lines: Vec<&str> = end.out.lines().collect();
+    assert_eq!(lines.len(), 4, "{end:?}");
+    for address in [&open, &name] {
+        let line = format!("{address}  connected after ");
+        assert!(lines.iter().any(|it| it.starts_with(&line)), "{end:?}");
+    }
+    let refused = format!("dial tcp {closed}: connect: connection refused");
+    assert!(lines.contains(&refused.as_str()), "{end:?}");
+    let late = format!("dial tcp {full}: i/o timeout");
+    assert_eq!(lines.last(), Some(&late.as_str()), "it ends last");
+    drop(listener);
+}
+
+#[test]
+fn dial_ends_well_if_all_of_them_are_connected() {
+    let (_one, first) = listener();
+    let (_other, second) = listener();
+    let addresses = [first.to_string(), second.to_string()];
+    let end = Program::start("dial", &[&addresses[0], &addresses[1]]).end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+    for address in addresses {
+        assert!(end.out.contains(&format!("{address}  connected after ")));
+    }
+}
+
+#[test]
+fn dial_fails_if_one_of_them_is_refused() {
+    let (_listener, open) = listener();
+    let closed = closed_port();
+    let end = Program::start("dial", &[&closed.to_string(), &open.to_string()]).end();
+    assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+    assert!(end.out.contains(&format!("{open}  connected after ")));
+    let refused = format!("dial tcp {closed}: connect: connection refused\n");
+    assert!(end.out.contains(&refused), "{end:?}");
+}
+
+#[test]
+fn an_address_that_cannot_be_dialed_is_one_line_and_status_1() {
+    let (listener, open) = listener();
+    listener.set_nonblocking(true).unwrap();
+    for (address, line) in [
+        (
+            "nonsense",
+            "dial tcp: address nonsense: missing port in address\n",
+        ),
+        ("127.0.0.1:65536", "dial tcp: address 65536: invalid port\n"),
+        ("foo://127.0.0.1:1", "dial foo: unknown network foo\n"),
+    ] {
+        let end = Program::start("dial", &[&open.to_string(), address]).end();
+        assert_eq!(end.failure(), (Some(1), line), "{address}");
+    }
+    let nobody = listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "{nobody}");
+    // What only the loop can find out is told like any other end.
+    let end = Program::start("dial", &["tcp4://[::1]:80"]).end();
+    let line = "dial tcp4: address ::1: no suitable address found\n";
+    assert_eq!((end.code, end.out.as_str()), (Some(1), line), "{end:?}");
+}
+
+/// What a dial may take unless told otherwise.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A port that nobody listens on.
+fn closed_port() -> SocketAddr {
+    listener().1
+}
+
+/// A listener whose queue is full: whoever dials it is not answered.
+fn full_listener() -> (Vec<Socket>, SocketAddr) {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(1).unwrap();
+    let full = listener.local_addr().unwrap();
+    let mut held = vec![listener];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        if client
+            .connect_timeout(&full, Duration::from_millis(300))
+            .is_err()
+        {
+            return (held, full.as_socket().unwrap());
+        }
+        held.push(client);
+    }
+}
+
 // Programs.
 
 struct Program {
@@ -409,9 +528,8 @@ fn build_if_stale() -> PathBuf {
     let examples = profile.join("examples");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = newest(&root.join("src")).max(newest(&root.join("examples")));
-    let names = ["daytime", "echo", "idle", "backlog"];
     let fresh = |name: &&str| modified(&examples.join(name)) > Some(source);
-    if !names.iter().all(fresh) {
+    if !EXAMPLES.iter().all(fresh) {
         let name = profile.file_name().unwrap().to_str().unwrap();
         let profile_flag = if name == "debug" { "dev" } else { name };
         let built = Command::new(env!("CARGO"))

@@ -174,6 +174,28 @@ pub(crate) struct ListenSpec {
     pub(crate) stream: StreamOptions,
 }
 
+/// Everything that a socket needs before it connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DialSpec {
+    /// Where it will connect to; decides the family.
+    pub(crate) remote: std::net::SocketAddr,
+    /// Our own end, if somebody cares. Port 0 lets the kernel choose; a wildcard stands for
+    /// that of the remote's family.
+    pub(crate) local: Option<std::net::SocketAddr>,
+    pub(crate) stream: StreamOptions,
+}
+
+/// Names one look-up, so that its answer finds whoever asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// What the resolver answered to one look-up.
+#[derive(Debug)]
+pub(crate) struct LookedUp {
+    pub(crate) ticket: Ticket,
+    pub(crate) addresses: Result<Vec<std::net::IpAddr>, std::io::Error>,
+}
+
 /// Ends a poll from another thread. Many wakes before the loop looks are one event.
 pub(crate) trait Wake: Send + Sync {
     fn wake(&self);
@@ -224,6 +246,17 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// Sets the options on one socket; the first failure is answered, the rest still tried.
     fn set_options(&mut self, fd: Fd, options: &StreamOptions) -> Result<(), Errno>;
 
+    // Dialing.
+
+    /// socket, options, bind if asked: nonblocking, close-on-exec, not connected. Closes
+    /// what it opened if it fails.
+    fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault>;
+    /// One connect call, never issued twice on one descriptor. EINPROGRESS, EALREADY and
+    /// EINTR say that it is under way; its end is reported as writable.
+    fn connect(&mut self, fd: Fd, remote: std::net::SocketAddr) -> Result<(), Errno>;
+    /// Who is at the other end; ENOTCONN while nobody is.
+    fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno>;
+
     // Streams.
 
     /// One receive call. `Ok(0)` with a non-empty buffer is the end of the stream.
@@ -244,6 +277,11 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 
     // Names and limits.
 
+    /// Begins to look a host name up, without blocking: on a helper thread, one name after
+    /// the other. The answer is announced by a wake-up and fetched with `looked_up`.
+    fn look_up(&mut self, ticket: Ticket, host: &str);
+    /// Moves the answers that have come to `answers`. Costs nothing while none has.
+    fn looked_up(&mut self, answers: &mut Vec<LookedUp>);
     /// Addresses of a host name, in the resolver's order. May block.
     fn lookup(&mut self, host: &str) -> Result<Vec<std::net::IpAddr>, std::io::Error>;
     /// How many descriptors this process may open (the soft limit).

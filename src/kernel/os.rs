@@ -1,7 +1,8 @@
 //! The real kernel: the verbs of [`Kernel`] on mio, socket2 and libc.
 //!
-//! Owns the poller, the buffer that mio fills, the wake-up channel, the state of a small
-//! random number generator, and every difference between Linux, FreeBSD, NetBSD and macOS.
+//! Owns the poller, the buffer that mio fills, the wake-up channel, the thread that looks
+//! names up, the state of a small random number generator, and every difference between
+//! Linux, FreeBSD, NetBSD and macOS.
 //! It never knows what an errno means for a listener or a connection, what a token stands
 //! for, or which descriptors are open: each verb is one thing done and its answer passed on.
 
@@ -15,22 +16,28 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSlice, Read};
-use std::net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::{
-    Errno, Event, Fault, Fd, Interest, Keepalive, Kernel, ListenSpec, MAX_PARTS, Readiness,
-    StreamOptions, Wake,
+    DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, Kernel, ListenSpec, LookedUp,
+    MAX_PARTS, Readiness, StreamOptions, Ticket, Wake,
 };
 use crate::address::Addr;
 use crate::token::Token;
 
 const LOG_TARGET: &str = "windlass::kernel";
+
+/// As debuggers and `top -H` show it, where Linux cuts it after 15 bytes.
+const RESOLVER_THREAD: &str = "windlass-resolver";
 
 /// Most bytes of one read or write call (Go's `maxRW`): macOS and FreeBSD refuse calls of
 /// 2 GiB and more, so a long buffer goes in pieces instead of failing.
@@ -64,6 +71,7 @@ pub(crate) struct OsKernel {
     /// Events the buffer may grow to.
     max_events: usize,
     waker: Arc<OsWaker>,
+    resolver: Resolver,
     random: SplitMix,
 }
 
@@ -73,12 +81,14 @@ impl OsKernel {
     pub(crate) fn new(initial_events: usize, max_events: usize) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), to_mio(Token::WAKE))?;
+        let waker = Arc::new(OsWaker(waker));
         let max_events = max_events.clamp(1, i32::MAX as usize);
         Ok(Self {
             poll,
             buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
-            waker: Arc::new(OsWaker(waker)),
+            resolver: Resolver::new(Arc::clone(&waker)),
+            waker,
             random: SplitMix::seeded(),
         })
     }
@@ -226,6 +236,34 @@ impl Kernel for OsKernel {
         apply(&SockRef::from(&fd), options).map_err(errno)
     }
 
+    fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
+        // Dropping the socket closes it, so each step may simply fail.
+        let remote = canonical(spec.remote);
+        let socket = open_stream(remote).map_err(fault("socket"))?;
+        // Before `connect`, because the window that the handshake offers depends on them.
+        // A connection without its options is better than none.
+        if let Err(error) = apply(&socket, &spec.stream) {
+            log::debug!(target: LOG_TARGET, "an option of a socket to {remote}: {error}");
+        }
+        if let Some(local) = spec.local {
+            let local = SockAddr::from(own_end(canonical(local), remote));
+            socket.bind(&local).map_err(fault("bind"))?;
+        }
+        Ok(Fd(socket.into_raw_fd()))
+    }
+
+    fn connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+        // In the form that `socket` chose the family by.
+        let remote = SockAddr::from(canonical(remote));
+        SockRef::from(&fd).connect(&remote).map_err(errno)
+    }
+
+    fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
+        let addr = SockRef::from(&fd).peer_addr().map_err(errno)?;
+        // macOS answers an empty address if the peer has gone already.
+        to_addr(&addr).ok_or(Errno(libc::ENOTCONN))
+    }
+
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let length = buffer.len().min(MAX_CALL_BYTES);
         let socket = SockRef::from(&fd);
@@ -276,9 +314,16 @@ impl Kernel for OsKernel {
         self.close(fd);
     }
 
+    fn look_up(&mut self, ticket: Ticket, host: &str) {
+        self.resolver.look_up(ticket, host);
+    }
+
+    fn looked_up(&mut self, answers: &mut Vec<LookedUp>) {
+        self.resolver.answers.take(answers);
+    }
+
     fn lookup(&mut self, host: &str) -> Result<Vec<IpAddr>, io::Error> {
-        let found = (host, 0).to_socket_addrs()?;
-        Ok(without_duplicates(found.map(|addr| addr.ip())))
+        addresses_of(host)
     }
 
     fn descriptor_limit(&mut self) -> u64 {
@@ -487,6 +532,24 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
         // Rebuilding it would lose the scope of a link-local address.
         IpAddr::V6(_) => addr,
     }
+}
+
+// Dialing.
+
+/// Any address of ours is one of the family that the socket has; a particular one of the
+/// other family stays as it is, for `bind` to refuse.
+///
+/// With this, and with IPv4 sockets for mapped addresses, nothing depends on IPV6_V6ONLY:
+/// a socket of IPv6 speaks to IPv6 peers only. Hence it is left alone.
+fn own_end(local: SocketAddr, remote: SocketAddr) -> SocketAddr {
+    if !local.ip().is_unspecified() || local.is_ipv4() == remote.is_ipv4() {
+        return local;
+    }
+    let any: IpAddr = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, local.port())
 }
 
 // Options of a stream.
@@ -698,7 +761,130 @@ fn count(limit: libc::rlim_t) -> u64 {
     }
 }
 
-// Names and chance.
+// Names.
+
+/// Looks names up on a thread of its own, because the system's resolver blocks. The thread
+/// is started by the first look-up, since most servers never need it.
+#[derive(Debug)]
+struct Resolver {
+    /// To the thread, if there is one. It ends when this is dropped.
+    questions: Option<Sender<Question>>,
+    answers: Arc<Answers>,
+}
+
+#[derive(Debug)]
+struct Question {
+    ticket: Ticket,
+    host: String,
+}
+
+impl Resolver {
+    fn new(waker: Arc<OsWaker>) -> Self {
+        Self {
+            questions: None,
+            answers: Arc::new(Answers {
+                came: AtomicBool::new(false),
+                list: Mutex::default(),
+                waker,
+            }),
+        }
+    }
+
+    fn look_up(&mut self, ticket: Ticket, host: &str) {
+        let host = host.to_owned();
+        if let Err(error) = self.ask(Question { ticket, host }) {
+            self.answers.announce(LookedUp {
+                ticket,
+                addresses: Err(error),
+            });
+        }
+    }
+
+    /// Passes a question on. If that fails there is no thread: the next one starts it anew.
+    fn ask(&mut self, question: Question) -> io::Result<()> {
+        let questions = match self.questions.take() {
+            Some(questions) => questions,
+            None => self.start()?,
+        };
+        questions.send(question).map_err(io::Error::other)?;
+        self.questions = Some(questions);
+        Ok(())
+    }
+
+    fn start(&self) -> io::Result<Sender<Question>> {
+        let (questions, asked) = mpsc::channel();
+        let answers = Arc::downgrade(&self.answers);
+        // Never joined: it may be in the middle of a look-up when the kernel is dropped, and
+        // that can take the resolver a minute. A process that exits doesn't wait for it either.
+        thread::Builder::new()
+            .name(RESOLVER_THREAD.to_owned())
+            .spawn(move || {
+                refuse_signals();
+                answer_all(&asked, &answers);
+            })?;
+        Ok(questions)
+    }
+}
+
+/// What has been looked up and not been fetched yet.
+#[derive(Debug)]
+struct Answers {
+    /// Whether there is anything in the list. Changed only under its lock.
+    came: AtomicBool,
+    list: Mutex<Vec<LookedUp>>,
+    waker: Arc<OsWaker>,
+}
+
+impl Answers {
+    fn announce(&self, answer: LookedUp) {
+        // No one panics while holding the lock; but if so, the list would still be whole.
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(answer);
+        self.came.store(true, Ordering::Release);
+        drop(list);
+        self.waker.wake();
+    }
+
+    /// An answer that is announced while this looks is left for the wake-up that follows it.
+    fn take(&self, answers: &mut Vec<LookedUp>) {
+        if self.came.load(Ordering::Acquire) {
+            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.append(&mut list);
+            self.came.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// The resolver's thread: one name after the other, until the kernel is gone. The end of the
+/// channel alone would come only after all that was sent before; hence the weak reference.
+fn answer_all(asked: &Receiver<Question>, answers: &Weak<Answers>) {
+    while let Ok(Question { ticket, host }) = asked.recv() {
+        let addresses = addresses_of(&host);
+        let Some(answers) = answers.upgrade() else {
+            return;
+        };
+        answers.announce(LookedUp { ticket, addresses });
+    }
+}
+
+/// Leaves the process's signals to the threads of the application: one that is handled
+/// here would not end the poll of a loop that relies on it.
+fn refuse_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` initialises the set that it is given, which `pthread_sigmask` then
+    // reads; a null old set is not written. Only this thread's mask changes. Neither call
+    // can fail with these arguments.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// May block for as long as the system's resolver likes.
+fn addresses_of(host: &str) -> io::Result<Vec<IpAddr>> {
+    let found = (host, 0).to_socket_addrs()?;
+    Ok(without_duplicates(found.map(|addr| addr.ip())))
+}
 
 /// Resolvers answer an address once per socket type or hosts line. Lists are short.
 fn without_duplicates(addrs: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
@@ -710,6 +896,8 @@ fn without_duplicates(addrs: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
     }
     once
 }
+
+// Chance.
 
 /// splitmix64: small, fast and even; anyone who sees an output can tell the next.
 #[derive(Debug)]
@@ -740,13 +928,18 @@ mod tests {
     use super::*;
     use crate::token::Kind;
     use std::io::Write;
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::unix::net::UnixListener;
-    #[cfg(target_os = "linux")]
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// No test waits this long unless it fails.
     const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A resolver that gets no answer asks each of its servers again and again.
+    const RESOLVER_PATIENCE: Duration = Duration::from_secs(180);
+
+    /// An address of nobody's (RFC 5737), and a name of nobody's (RFC 6761).
+    const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const UNKNOWN_NAME: &str = "no-such-name.invalid";
 
     fn kernel() -> OsKernel {
         OsKernel::new(16, 64).unwrap()
@@ -785,14 +978,18 @@ mod tests {
     }
 
     /// Repeats `attempt` until it answers; the network's share of the work has no signal.
-    fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    fn eventually<T>(attempt: impl FnMut() -> Option<T>) -> T {
+        eventually_within(PATIENCE, attempt)
+    }
+
+    fn eventually_within<T>(patience: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(answer) = attempt() {
                 return answer;
             }
-            assert!(start.elapsed() < PATIENCE, "nothing happened");
-            std::thread::yield_now();
+            assert!(start.elapsed() < patience, "nothing happened");
+            thread::yield_now();
         }
     }
 
@@ -902,13 +1099,13 @@ mod tests {
         let done = AtomicBool::new(false);
         // SAFETY: asks for the calling thread's own id.
         let polling = unsafe { libc::pthread_self() };
-        let outcome = std::thread::scope(|scope| {
+        let outcome = thread::scope(|scope| {
             // Again and again, because the first may come before the wait has begun.
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
                     // SAFETY: the thread lives for as long as this scope.
                     unsafe { libc::pthread_kill(polling, libc::SIGUSR1) };
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
             });
             let outcome = kernel.poll(&mut Vec::new(), Some(PATIENCE));
@@ -922,7 +1119,7 @@ mod tests {
     fn many_wakes_before_a_poll_are_one_event() {
         let mut kernel = kernel();
         let waker = kernel.waker();
-        let waking = std::thread::spawn(move || (0..100).for_each(|_| waker.wake()));
+        let waking = thread::spawn(move || (0..100).for_each(|_| waker.wake()));
         waking.join().unwrap();
         let events = polled(&mut kernel, PATIENCE);
         assert_eq!(
@@ -938,7 +1135,7 @@ mod tests {
     fn a_wake_from_another_thread_ends_a_poll() {
         let mut kernel = kernel();
         let waker = kernel.waker();
-        let waking = std::thread::spawn(move || waker.wake());
+        let waking = thread::spawn(move || waker.wake());
         assert_eq!(polled(&mut kernel, PATIENCE)[0].token, Token::WAKE);
         waking.join().unwrap();
     }
@@ -1358,6 +1555,238 @@ mod tests {
         }
     }
 
+    // Dialing.
+
+    fn to(remote: impl Into<SocketAddr>) -> DialSpec {
+        DialSpec {
+            remote: remote.into(),
+            local: None,
+            stream: StreamOptions::default(),
+        }
+    }
+
+    fn from(local: impl Into<SocketAddr>, remote: impl Into<SocketAddr>) -> DialSpec {
+        DialSpec {
+            local: Some(local.into()),
+            ..to(remote)
+        }
+    }
+
+    /// A socket that has been told to connect, and how that ended: at once, or by an event.
+    fn dialed(kernel: &mut OsKernel, spec: &DialSpec) -> (Fd, Option<Errno>) {
+        let fd = kernel.socket(spec).unwrap();
+        match kernel.connect(fd, spec.remote) {
+            Ok(()) | Err(Errno(libc::EINPROGRESS | libc::EINTR)) => {}
+            Err(errno) => return (fd, Some(errno)),
+        }
+        kernel.register(fd, token(5), Interest::ReadWrite).unwrap();
+        let event = polled(kernel, PATIENCE)[0];
+        assert_eq!(event.token, token(5));
+        assert!(event.ready.contains(Readiness::WRITABLE));
+        (fd, kernel.take_error(fd))
+    }
+
+    #[test]
+    fn a_dialed_socket_is_nonblocking_and_close_on_exec_and_has_no_peer_yet() {
+        let mut kernel = kernel();
+        let fd = kernel.socket(&to((Ipv4Addr::LOCALHOST, 1))).unwrap();
+        assert_nonblocking_and_cloexec(fd);
+        assert_eq!(kernel.peer_addr(fd), Err(Errno(libc::ENOTCONN)));
+        kernel.close(fd);
+    }
+
+    #[test]
+    fn a_dialed_connection_becomes_writable_and_carries_bytes() {
+        let mut kernel = kernel();
+        let (listener, addr) = listening(&mut kernel);
+        let (fd, error) = dialed(&mut kernel, &to(addr));
+        assert_eq!(error, None);
+        assert_eq!(kernel.peer_addr(fd), Ok(Addr::from(addr)));
+        let (other, peer) = accepted(&mut kernel, listener);
+        assert_eq!(kernel.local_addr(fd), Ok(peer));
+
+        assert_eq!(kernel.write(fd, b"ping"), Ok(4));
+        let mut buffer = [0; 16];
+        assert_eq!(read_some(&mut kernel, other, &mut buffer), 4);
+        kernel.close(fd);
+        assert_eq!(read_some(&mut kernel, other, &mut buffer), 0);
+        kernel.close(other);
+        kernel.close(listener);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_under_way_is_neither_writable_nor_has_a_peer() {
+        let mut kernel = kernel();
+        let full = ListenSpec {
+            backlog: 0,
+            ..loopback()
+        };
+        let listener = kernel.listen(&full).unwrap();
+        let addr = local(&mut kernel, listener);
+        // The queue has one place more than its limit says; then handshakes are ignored.
+        let _first = TcpStream::connect(addr).unwrap();
+        eventually(|| (kernel.queue(listener) == Ok((1, 0))).then_some(()));
+
+        let fd = kernel.socket(&to(addr)).unwrap();
+        assert_eq!(kernel.connect(fd, addr), Err(Errno(libc::EINPROGRESS)));
+        assert_eq!(kernel.connect(fd, addr), Err(Errno(libc::EALREADY)));
+        kernel.register(fd, token(5), Interest::ReadWrite).unwrap();
+        assert_eq!(polled(&mut kernel, Duration::ZERO), []);
+        assert_eq!(kernel.peer_addr(fd), Err(Errno(libc::ENOTCONN)));
+        kernel.close(fd);
+        kernel.close(listener);
+    }
+
+    #[test]
+    fn a_port_that_nobody_listens_on_is_refused() {
+        let mut kernel = kernel();
+        // Bound and not listening, so that no one else gets the port meanwhile.
+        let holder = from((Ipv4Addr::LOCALHOST, 0), (Ipv4Addr::LOCALHOST, 1));
+        let holder = kernel.socket(&holder).unwrap();
+        let addr = local(&mut kernel, holder);
+        let (fd, error) = dialed(&mut kernel, &to(addr));
+        assert_eq!(error, Some(Errno(libc::ECONNREFUSED)));
+        assert_eq!(kernel.peer_addr(fd), Err(Errno(libc::ENOTCONN)));
+        kernel.close(fd);
+        kernel.close(holder);
+    }
+
+    #[test]
+    fn a_dialed_connection_comes_from_the_local_address_asked_for() {
+        let mut kernel = kernel();
+        let (listener, addr) = listening(&mut kernel);
+        // A free port: the system has just chosen it for another socket.
+        let holder = from((Ipv4Addr::LOCALHOST, 0), addr);
+        let holder = kernel.socket(&holder).unwrap();
+        let own = local(&mut kernel, holder);
+        assert_ne!(own.port(), 0);
+        let taken = Fault {
+            call: "bind",
+            errno: Errno(libc::EADDRINUSE),
+        };
+        assert_eq!(kernel.socket(&from(own, addr)), Err(taken));
+        kernel.close(holder);
+
+        let (fd, error) = dialed(&mut kernel, &from(own, addr));
+        assert_eq!(error, None);
+        let (other, peer) = accepted(&mut kernel, listener);
+        assert_eq!(peer, Addr::from(own));
+        // The side that ends first keeps the port for a while; a reset leaves none.
+        kernel.reset(fd);
+        kernel.close(other);
+        kernel.close(listener);
+    }
+
+    #[test]
+    fn a_local_address_that_is_not_ours_is_a_fault_of_bind() {
+        let refused = kernel().socket(&from((FOREIGN, 0), (Ipv4Addr::LOCALHOST, 1)));
+        let fault = Fault {
+            call: "bind",
+            errno: Errno(libc::EADDRNOTAVAIL),
+        };
+        assert_eq!(refused, Err(fault));
+    }
+
+    #[test]
+    fn any_address_of_ours_is_one_of_the_peers_family() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (local, remote, bound) in [
+            ("0.0.0.0:7", "192.0.2.1:80", "0.0.0.0:7"),
+            ("0.0.0.0:7", "[2001:db8::1]:80", "[::]:7"),
+            ("[::]:7", "192.0.2.1:80", "0.0.0.0:7"),
+            ("[::]:7", "[2001:db8::1]:80", "[::]:7"),
+            ("127.0.0.1:7", "[2001:db8::1]:80", "127.0.0.1:7"),
+            ("[::1]:7", "192.0.2.1:80", "[::1]:7"),
+        ] {
+            assert_eq!(own_end(address(local), address(remote)), address(bound));
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_dialed_as_the_ipv4_address_that_it_is() {
+        let mut kernel = kernel();
+        let (listener, addr) = listening(&mut kernel);
+        let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+        let spec = from((mapped, 0), (mapped, addr.port()));
+        let (fd, error) = dialed(&mut kernel, &spec);
+        assert_eq!(error, None);
+        assert_eq!(kernel.peer_addr(fd), Ok(Addr::from(addr)));
+        kernel.close(fd);
+        kernel.close(listener);
+    }
+
+    #[test]
+    fn ipv6_is_dialed_like_ipv4() {
+        let mut kernel = kernel();
+        let Ok(listener) = kernel.listen(&spec((Ipv6Addr::LOCALHOST, 0))) else {
+            return; // This machine has no IPv6.
+        };
+        let addr = local(&mut kernel, listener);
+        let (fd, error) = dialed(&mut kernel, &from((Ipv4Addr::UNSPECIFIED, 0), addr));
+        assert_eq!(error, None);
+        assert_eq!(kernel.peer_addr(fd), Ok(Addr::from(addr)));
+        kernel.close(fd);
+        kernel.close(listener);
+    }
+
+    #[test]
+    fn a_dialed_socket_has_its_options_before_it_connects() {
+        let mut kernel = kernel();
+        let asked = DialSpec {
+            stream: StreamOptions {
+                nodelay: Some(true),
+                keepalive: Some(Keepalive::default()),
+                receive_buffer: Some(24 * 1024),
+                send_buffer: Some(24 * 1024),
+            },
+            ..to((Ipv4Addr::LOCALHOST, 1))
+        };
+        let plain = kernel.socket(&to(asked.remote)).unwrap();
+        let fd = kernel.socket(&asked).unwrap();
+        assert!(kernel.has_options(fd, &asked.stream));
+        assert!(!kernel.has_options(plain, &asked.stream));
+        let (with, without) = (SockRef::from(&fd), SockRef::from(&plain));
+        assert_ne!(
+            with.recv_buffer_size().unwrap(),
+            without.recv_buffer_size().unwrap()
+        );
+        assert_ne!(
+            with.send_buffer_size().unwrap(),
+            without.send_buffer_size().unwrap()
+        );
+        kernel.close(fd);
+        kernel.close(plain);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_option_that_the_system_refuses_does_not_prevent_dialing() {
+        let mut kernel = kernel();
+        let nodelay = StreamOptions {
+            nodelay: Some(true),
+            ..StreamOptions::default()
+        };
+        let refused = StreamOptions {
+            keepalive: Some(Keepalive {
+                count: 100_000,
+                ..Keepalive::default()
+            }),
+            ..nodelay
+        };
+        let (listener, addr) = listening(&mut kernel);
+        let spec = DialSpec {
+            stream: refused,
+            ..to(addr)
+        };
+        let (fd, error) = dialed(&mut kernel, &spec);
+        assert_eq!(error, None);
+        assert!(!kernel.has_options(fd, &refused));
+        assert!(kernel.has_options(fd, &nodelay));
+        kernel.close(fd);
+        kernel.close(listener);
+    }
+
     // Streams.
 
     #[test]
@@ -1506,6 +1935,178 @@ mod tests {
     fn looked_up_addresses_keep_their_order_without_repeats() {
         let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
         assert_eq!(without_duplicates([b, a, b, c, a].into_iter()), [b, a, c]);
+    }
+
+    /// The next answers, each of which must have been announced.
+    fn answers(kernel: &mut OsKernel, count: usize) -> Vec<LookedUp> {
+        let mut answers = Vec::new();
+        while answers.len() < count {
+            let events = polled(kernel, RESOLVER_PATIENCE);
+            assert_eq!(events.len(), 1, "no answer was announced");
+            assert_eq!(events[0].token, Token::WAKE);
+            kernel.looked_up(&mut answers);
+        }
+        answers
+    }
+
+    #[test]
+    fn a_name_is_looked_up_in_the_background_and_its_answer_announced() {
+        let mut kernel = kernel();
+        kernel.look_up(Ticket(7), "localhost");
+        let found = answers(&mut kernel, 1).remove(0);
+        assert_eq!(found.ticket, Ticket(7));
+        let addresses = found.addresses.unwrap();
+        assert!(!addresses.is_empty());
+        assert!(addresses.iter().all(IpAddr::is_loopback));
+        assert_eq!(addresses, kernel.lookup("localhost").unwrap());
+
+        let mut none = Vec::new();
+        kernel.looked_up(&mut none);
+        assert!(none.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_name_answers_an_error_and_blocks_nothing() {
+        let mut kernel = kernel();
+        let start = Instant::now();
+        kernel.look_up(Ticket(1), UNKNOWN_NAME);
+        polled(&mut kernel, Duration::ZERO);
+        kernel.looked_up(&mut Vec::new());
+        assert!(start.elapsed() < Duration::from_secs(2));
+
+        // The first answer may have come within that time already.
+        kernel.look_up(Ticket(2), UNKNOWN_NAME);
+        let found = answers(&mut kernel, 1).pop().unwrap();
+        assert!(found.addresses.is_err());
+    }
+
+    #[test]
+    fn names_are_answered_in_the_order_of_asking() {
+        const COUNT: u64 = 200;
+        let mut kernel = kernel();
+        (0..COUNT).for_each(|number| {
+            let host = format!("127.0.0.{number}");
+            kernel.look_up(Ticket(number), &host);
+        });
+        let found = answers(&mut kernel, COUNT as usize);
+        assert_eq!(found.len(), COUNT as usize);
+        for (answer, number) in found.into_iter().zip(0..) {
+            assert_eq!(answer.ticket, Ticket(number.into()));
+            assert_eq!(
+                answer.addresses.unwrap(),
+                [IpAddr::from([127, 0, 0, number])]
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_resolver_could_take_answers_an_error() {
+        let mut kernel = kernel();
+        for (number, host) in ["nul\0inside", ""].into_iter().enumerate() {
+            kernel.look_up(Ticket(number as u64), host);
+        }
+        for answer in answers(&mut kernel, 2) {
+            assert!(answer.addresses.is_err(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_up_without_a_thread_answers_the_error_and_the_next_one_works() {
+        let mut kernel = kernel();
+        kernel.resolver.questions = Some(mpsc::channel().0);
+        kernel.look_up(Ticket(1), "127.0.0.1");
+        let failed = answers(&mut kernel, 1).remove(0);
+        assert_eq!(failed.ticket, Ticket(1));
+        assert!(failed.addresses.is_err());
+
+        kernel.look_up(Ticket(2), "127.0.0.1");
+        let found = answers(&mut kernel, 1).remove(0);
+        assert_eq!(found.ticket, Ticket(2));
+        assert!(found.addresses.is_ok());
+    }
+
+    #[test]
+    fn asking_for_answers_takes_no_lock_while_there_are_none() {
+        let mut kernel = kernel();
+        kernel.look_up(Ticket(1), "127.0.0.1");
+        answers(&mut kernel, 1);
+        let shared = Arc::clone(&kernel.resolver.answers);
+        thread::scope(|scope| {
+            let held = shared.list.lock().unwrap();
+            let asking = scope.spawn(|| kernel.looked_up(&mut Vec::new()));
+            eventually(|| asking.is_finished().then_some(()));
+            drop(held);
+        });
+    }
+
+    #[test]
+    fn the_resolver_starts_with_the_first_name_and_only_once() {
+        let mut kernel = kernel();
+        assert!(kernel.resolver.questions.is_none());
+        assert_eq!(Arc::weak_count(&kernel.resolver.answers), 0);
+        for number in 0..3 {
+            kernel.look_up(Ticket(number), "127.0.0.1");
+            assert_eq!(Arc::weak_count(&kernel.resolver.answers), 1);
+        }
+        drop(answers(&mut kernel, 3));
+    }
+
+    #[test]
+    fn dropping_the_kernel_waits_for_no_name() {
+        let mut kernel = kernel();
+        (0..100).for_each(|number| kernel.look_up(Ticket(number), UNKNOWN_NAME));
+        let answers = Arc::downgrade(&kernel.resolver.answers);
+        let start = Instant::now();
+        drop(kernel);
+        assert!(start.elapsed() < Duration::from_secs(2));
+        // The thread has them in its hands for no longer than it takes to announce one.
+        eventually(|| answers.upgrade().is_none().then_some(()));
+    }
+
+    #[test]
+    fn the_resolver_answers_nothing_more_once_the_kernel_is_dropped() {
+        let kernel = kernel();
+        let answers = Arc::downgrade(&kernel.resolver.answers);
+        let (questions, asked) = mpsc::channel();
+        for number in 0..100 {
+            let ticket = Ticket(number);
+            let host = UNKNOWN_NAME.to_owned();
+            questions.send(Question { ticket, host }).unwrap();
+        }
+        let answering = thread::spawn(move || answer_all(&asked, &answers));
+        drop(kernel);
+        // At most the look-up under way comes to its end.
+        eventually_within(RESOLVER_PATIENCE, || answering.is_finished().then_some(()));
+        // Nobody reads them now, although they could still be asked.
+        let (ticket, host) = (Ticket(100), String::new());
+        assert!(questions.send(Question { ticket, host }).is_err());
+    }
+
+    #[test]
+    fn the_resolver_ends_when_nobody_can_ask_any_more() {
+        let kernel = kernel();
+        let answers = Arc::downgrade(&kernel.resolver.answers);
+        let (questions, asked) = mpsc::channel();
+        let answering = thread::spawn(move || answer_all(&asked, &answers));
+        drop(questions);
+        eventually(|| answering.is_finished().then_some(()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_resolver_takes_no_signals() {
+        let blocked = thread::spawn(|| {
+            refuse_signals();
+            let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+            // SAFETY: a null new set changes nothing, and the old one is written before it
+            // is read.
+            unsafe {
+                libc::pthread_sigmask(0, std::ptr::null(), mask.as_mut_ptr());
+                [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1]
+                    .map(|signal| libc::sigismember(mask.as_ptr(), signal))
+            }
+        });
+        assert_eq!(blocked.join().unwrap(), [1; 3]);
     }
 
     #[test]

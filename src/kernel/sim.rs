@@ -6,17 +6,19 @@
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
 //! connection, [`poller`] the edge-triggered reports, [`table`] the descriptors,
-//! [`fault`] the script, [`peer`] the clients. This file is the verbs, and the settings
+//! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
+//! [`resolver`] the names. This file is the verbs, and the settings
 //! and questions of whoever runs the world.
 //!
 //! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
 //! more); a client that found it full joins at once when there is room (Linux: when it
 //! retransmits); buffers count payload bytes only; an IPv4 client of a dual-stack
-//! listener keeps its IPv4 address.
+//! listener keeps its IPv4 address. A host that is dialed needs no process to accept, the
+//! kernel never gives an attempt up by itself, and every interface is the loopback.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,9 +27,10 @@ use std::time::{Duration, Instant, SystemTime};
 use self::fault::{Dice, Script, Tally};
 use self::net::{Nanos, Net, Stage};
 use self::poller::Poller;
+use self::resolver::Resolver;
 use self::table::{Entry, Table};
-use super::{Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, MAX_PARTS};
-use super::{Readiness, StreamOptions, Wake};
+use super::{DialSpec, Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, LookedUp};
+use super::{MAX_PARTS, Readiness, StreamOptions, Ticket, Wake};
 use crate::address::Addr;
 use crate::token::Token;
 
@@ -36,9 +39,11 @@ mod net;
 mod peer;
 mod pipe;
 mod poller;
+mod resolver;
 mod table;
 
 pub use self::fault::Call;
+pub use self::net::Remote;
 pub(crate) use self::peer::Peer;
 #[cfg(test)]
 pub(crate) use self::peer::PeerState;
@@ -63,7 +68,7 @@ pub(crate) struct SimKernel {
     script: Script,
     tally: Tally,
     bell: Arc<Bell>,
-    names: BTreeMap<String, Vec<IpAddr>>,
+    resolver: Resolver,
     backlog_limit: u32,
     horizon: Option<Nanos>,
     #[cfg_attr(
@@ -87,10 +92,6 @@ impl Wake for Bell {
 /// Settings and questions of whoever runs the world.
 impl SimKernel {
     pub(crate) fn new(seed: u64) -> Self {
-        let localhost = vec![
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ];
         Self {
             base: Instant::now(),
             dice: Dice::new(seed),
@@ -100,7 +101,7 @@ impl SimKernel {
             script: Script::default(),
             tally: Tally::default(),
             bell: Arc::default(),
-            names: BTreeMap::from([("localhost".to_owned(), localhost)]),
+            resolver: Resolver::new(),
             backlog_limit: DEFAULT_BACKLOG_LIMIT,
             horizon: None,
             stalled: false,
@@ -116,8 +117,7 @@ impl SimKernel {
     /// Moves the clock and delivers what falls due, whatever the horizon.
     #[cfg(test)]
     pub(crate) fn advance(&mut self, by: Duration) {
-        self.net
-            .advance_to(self.net.now().saturating_add(nanos(by)));
+        self.pass_to(self.net.now().saturating_add(nanos(by)));
         self.note(|| "the clock was moved".to_owned());
     }
 
@@ -139,7 +139,7 @@ impl SimKernel {
         self.poller.has_changes()
             || self.net.has_pieces()
             || self.bell.0.load(Ordering::Acquire)
-            || self.net.next_due().is_some_and(|due| due <= self.net.now())
+            || self.next_due().is_some_and(|due| due <= self.net.now())
     }
 
     /// What is true of a descriptor now, announced or not.
@@ -151,9 +151,9 @@ impl SimKernel {
         }
     }
 
-    /// When the next thing that is under way in the network arrives.
+    /// When the next thing that is under way arrives, from the network or the resolver.
     pub(crate) fn next_arrival(&self) -> Option<Instant> {
-        let due = self.net.next_due()?;
+        let due = self.next_due()?;
         Some(self.base + Duration::from_nanos(due))
     }
 
@@ -250,9 +250,29 @@ impl SimKernel {
         self.table.reuse_numbers = reuse;
     }
 
-    /// `lookup(host)` answers these.
+    /// Who asks for `host` is answered these.
     pub(crate) fn set_name(&mut self, host: &str, addrs: Vec<IpAddr>) {
-        self.names.insert(host.to_owned(), addrs);
+        self.resolver.set_name(host, Some(addrs));
+    }
+
+    /// Who asks for `host` is never answered, and neither is whoever asks after that.
+    pub(crate) fn silence_name(&mut self, host: &str) {
+        self.resolver.set_name(host, None);
+    }
+
+    /// Time that each question takes from now on, if the loop goes on meanwhile.
+    pub(crate) fn set_lookup_delay(&mut self, delay: Duration) {
+        self.resolver.delay = nanos(delay);
+    }
+
+    /// What becomes of attempts to connect to `addr` from now on.
+    pub(crate) fn set_remote(&mut self, addr: SocketAddr, remote: Remote) {
+        self.net.set_remote(addr, remote);
+    }
+
+    /// The remote end of the oldest connection to `addr` that was not asked for yet.
+    pub(crate) fn dialed(&mut self, addr: SocketAddr) -> Option<Peer> {
+        self.net.dialed(addr).map(Peer)
     }
 
     /// How often a verb was called since the start or [`clear_calls`](Self::clear_calls).
@@ -364,16 +384,30 @@ impl SimKernel {
             (Some(until), Some(horizon)) => Some(until.min(horizon)),
             (until, horizon) => until.or(horizon),
         };
-        match (self.net.next_due(), bound) {
+        match (self.next_due(), bound) {
             (Some(due), bound) if bound.is_none_or(|bound| due <= bound) => {
-                self.net.advance_to(due);
+                self.pass_to(due);
                 true
             }
             (due, bound) => {
                 self.stalled = until.is_none() && due.is_none();
-                self.net.advance_to(bound.unwrap_or(0));
+                self.pass_to(bound.unwrap_or(0));
                 false
             }
+        }
+    }
+
+    /// When the next thing that is under way arrives.
+    fn next_due(&self) -> Option<Nanos> {
+        let dues = [self.net.next_due(), self.resolver.next_due()];
+        dues.into_iter().flatten().min()
+    }
+
+    /// Moves the clock, never back, and delivers what falls due.
+    fn pass_to(&mut self, to: Nanos) {
+        self.net.advance_to(to);
+        if self.resolver.advance_to(self.net.now()) {
+            self.bell.wake();
         }
     }
 
@@ -441,6 +475,63 @@ impl SimKernel {
         Ok(())
     }
 
+    fn try_socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
+        self.step(Call::Socket)?;
+        let socket = Entry::Stream(self.net.links.len());
+        let fd = self.table.open(socket).map_err(|errno| Fault {
+            call: "socket",
+            errno,
+        })?;
+        let prepared = self.prepare(fd, spec);
+        if prepared.is_err() {
+            self.table.close(fd, "close");
+        }
+        prepared.map(|()| fd)
+    }
+
+    fn prepare(&mut self, fd: Fd, spec: &DialSpec) -> Result<(), Fault> {
+        let mut options = spec.stream;
+        // A connection without its options is better than none.
+        if options != StreamOptions::default() && self.step(Call::SetOption).is_err() {
+            options = StreamOptions::default();
+        }
+        if spec.local.is_some() {
+            self.step(Call::Bind)?;
+        }
+        let local = self.net.bind_socket(spec).map_err(|errno| Fault {
+            call: "bind",
+            errno,
+        })?;
+        self.net.socket(fd, local, &options);
+        Ok(())
+    }
+
+    fn try_connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+        let link = self.stream(fd, "connect")?;
+        if !matches!(self.net.links[link].stage, Stage::Fresh(_)) {
+            self.table
+                .violate(format!("connect on {fd:?} for a second time"));
+        }
+        let chance = self.dice.roll();
+        let Err(errno) = self.scripted(Call::Connect) else {
+            return self.net.dial(link, remote, chance);
+        };
+        if matches!(errno.0, libc::EINPROGRESS | libc::EALREADY | libc::EINTR) {
+            // The call was cut short, the attempt was not.
+            let _ = self.net.dial(link, remote, chance);
+        } else {
+            self.net.spoil(link);
+        }
+        Err(errno)
+    }
+
+    fn try_peer_addr(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
+        let link = self.stream(fd, "getpeername")?;
+        self.scripted(Call::PeerAddr)?;
+        let peer = self.net.links[link].peer();
+        peer.ok_or(Errno(libc::ENOTCONN))
+    }
+
     /// One system call of several in a verb: counted, and failing under its own name.
     fn step(&mut self, call: Call) -> Result<(), Fault> {
         let name = match call {
@@ -469,11 +560,11 @@ impl SimKernel {
         }
         let accepted = self.table.open(Entry::Stream(link))?;
         let it = &mut self.net.links[link];
-        it.stage = Stage::Accepted(accepted);
+        it.stage = Stage::Open(accepted);
         if self.script.forget_options {
             it.options = StreamOptions::default();
         }
-        Ok((accepted, it.client_addr.into()))
+        Ok((accepted, it.peer_addr.into()))
     }
 
     fn try_read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -508,7 +599,7 @@ impl SimKernel {
         let entry = self.table.get(fd, "getsockname")?;
         self.scripted(Call::LocalAddr)?;
         match entry {
-            Entry::Stream(link) => Ok(self.net.links[link].server_addr),
+            Entry::Stream(link) => Ok(self.net.links[link].local_addr),
             Entry::Listener(listener) => Ok(self.net.listeners[listener].addr),
             Entry::Spare => Err(Errno(libc::ENOTSOCK)),
         }
@@ -624,6 +715,24 @@ impl Kernel for SimKernel {
         result
     }
 
+    fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
+        let result = self.try_socket(spec);
+        self.note(|| format!("socket for {}: {result:?}", spec.remote));
+        result
+    }
+
+    fn connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+        self.tally.count(Call::Connect);
+        let result = self.try_connect(fd, remote);
+        self.note(|| format!("connect {fd:?} to {remote}: {result:?}"));
+        result
+    }
+
+    fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
+        self.tally.count(Call::PeerAddr);
+        self.try_peer_addr(fd).map(Addr::from)
+    }
+
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer);
@@ -677,14 +786,25 @@ impl Kernel for SimKernel {
         self.end(fd, "reset", true);
     }
 
+    fn look_up(&mut self, ticket: Ticket, host: &str) {
+        self.tally.count(Call::LookUp);
+        let failure = self.script.next(Call::LookUp);
+        let now = self.net.now();
+        self.resolver.ask(ticket, host, failure, now);
+        self.note(|| format!("look {host} up as {ticket:?}"));
+        self.pass_to(now);
+    }
+
+    fn looked_up(&mut self, answers: &mut Vec<LookedUp>) {
+        self.resolver.take(answers);
+    }
+
     fn lookup(&mut self, host: &str) -> Result<Vec<IpAddr>, std::io::Error> {
         self.tally.count(Call::Lookup);
         self.scripted(Call::Lookup)?;
-        if let Ok(ip) = host.parse() {
-            return Ok(vec![ip]);
-        }
-        let unknown = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such host");
-        self.names.get(host).cloned().ok_or_else(unknown)
+        // Waiting for ever would help nobody: what a resolver says that got no answer.
+        let no_answer = || Err(std::io::ErrorKind::TimedOut.into());
+        self.resolver.resolve(host).unwrap_or_else(no_answer)
     }
 
     fn descriptor_limit(&mut self) -> u64 {

@@ -19,9 +19,9 @@ pub enum Call {
     Rearm,
     /// Taking a registration back.
     Deregister,
-    /// socket(2), the first step of opening a listener.
+    /// socket(2), the first step of opening a listener and of dialing.
     Socket,
-    /// setsockopt(2), on a listener or on an accepted connection.
+    /// setsockopt(2), on a listener, on an accepted connection, or before dialing.
     SetOption,
     /// bind(2).
     Bind,
@@ -39,14 +39,21 @@ pub enum Call {
     Shutdown,
     /// getsockname(2).
     LocalAddr,
+    /// getpeername(2).
+    PeerAddr,
+    /// connect(2). EINPROGRESS, EALREADY and EINTR are answers and not failures: the
+    /// attempt is under way all the same.
+    Connect,
     /// close(2). Can't fail.
     Close,
     /// close(2) with RST. Can't fail.
     Reset,
     /// Opening a descriptor that is kept in reserve.
     Spare,
-    /// Resolving a host name.
+    /// Resolving a host name before listening: the loop waits for the answer.
     Lookup,
+    /// Resolving a host name while the loop goes on. The answer is the failure.
+    LookUp,
 }
 
 /// What will go wrong.

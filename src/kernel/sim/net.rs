@@ -7,8 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use self::dial::Outcome;
+pub use self::dial::Remote;
 use super::pipe::Pipe;
 use crate::kernel::{Errno, Fd, ListenSpec, Readiness, StreamOptions};
+
+mod dial;
 
 /// Virtual nanoseconds since the kernel was made.
 pub(super) type Nanos = u64;
@@ -38,6 +42,9 @@ pub(super) struct Net {
     pub(super) receive_capacity: usize,
     next_port: u16,
     next_client_port: u16,
+    remotes: BTreeMap<SocketAddr, Remote>,
+    /// Links whose other end nobody has asked for, oldest first.
+    dialed: VecDeque<usize>,
 }
 
 /// Something on its way.
@@ -51,6 +58,8 @@ enum Happening {
     },
     /// The client's RST reaches us.
     Reset { link: usize },
+    /// A connect of ours ends.
+    Answered { link: usize, outcome: Outcome },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +91,14 @@ pub(super) enum Stage {
     /// The accept queue of this listener was full.
     Syn(usize),
     Queued,
-    Accepted(Fd),
+    /// A socket of the process, on which connect was not called yet.
+    Fresh(Fd),
+    /// A socket whose connect failed on the spot: of no further use.
+    Spoilt(Fd),
+    /// Connect was called, and nobody has answered.
+    Dialing(Fd),
+    /// The process has it: accepted, or dialed and answered, with success or not.
+    Open(Fd),
     /// Closed by the process; the kernel still delivers what was written.
     Orphan,
     Gone,
@@ -91,8 +107,15 @@ pub(super) enum Stage {
 /// One connection, both ends of it.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) client_addr: SocketAddr,
-    pub(super) server_addr: SocketAddr,
+    /// Of the end that a test plays.
+    pub(super) peer_addr: SocketAddr,
+    /// Of the end that is, or may become, a descriptor.
+    pub(super) local_addr: SocketAddr,
+    /// The process opened it; otherwise a client did.
+    dialed: bool,
+    /// The process has the other end, too: as a link of its own, which carries what this
+    /// one's client would have sent and received.
+    twin: Option<usize>,
     pub(super) stage: Stage,
     pub(super) options: StreamOptions,
     pub(super) up: Pipe,
@@ -140,6 +163,8 @@ impl Net {
             receive_capacity: DEFAULT_BUFFER,
             next_port: FIRST_DYNAMIC_PORT,
             next_client_port: FIRST_DYNAMIC_PORT,
+            remotes: BTreeMap::new(),
+            dialed: VecDeque::new(),
         }
     }
 
@@ -168,6 +193,7 @@ impl Net {
                     position,
                 } => self.crossed(link, way, position),
                 Happening::Reset { link } => self.reset_arrives(link),
+                Happening::Answered { link, outcome } => self.answered(link, outcome),
             }
         }
         self.now = self.now.max(to);
@@ -188,9 +214,14 @@ impl Net {
         !self.pieces.is_empty()
     }
 
+    /// One way from now.
     fn schedule(&mut self, happening: Happening) {
+        self.schedule_in(self.latency, happening);
+    }
+
+    fn schedule_in(&mut self, wait: Nanos, happening: Happening) {
         self.serial += 1;
-        let due = self.now.saturating_add(self.latency);
+        let due = self.now.saturating_add(wait);
         self.calendar.insert((due, self.serial), happening);
     }
 
@@ -261,25 +292,38 @@ impl Net {
 
     /// A new link in the queue of the listener for `addr`. `chance` chooses among several
     /// listeners that share a port.
-    pub(super) fn connect(&mut self, addr: SocketAddr, chance: u64) -> Result<usize, Errno> {
+    pub(super) fn new_client(&mut self, addr: SocketAddr, chance: u64) -> Result<usize, Errno> {
         let listener = self.find(addr, chance).ok_or(Errno(libc::ECONNREFUSED))?;
+        let from = self.client_addr(addr);
         let options = self.listeners[listener].options;
+        let link = self.add_link(Stage::Syn(listener), addr, from, &options);
+        self.join(link, listener);
+        Ok(link)
+    }
+
+    fn add_link(
+        &mut self,
+        stage: Stage,
+        local_addr: SocketAddr,
+        peer_addr: SocketAddr,
+        options: &StreamOptions,
+    ) -> usize {
         let (send, receive) = (self.send_capacity, self.receive_capacity);
         let mut link = Link {
-            client_addr: self.client_addr(addr),
-            server_addr: addr,
-            stage: Stage::Syn(listener),
+            peer_addr,
+            local_addr,
+            dialed: false,
+            twin: None,
+            stage,
             options: StreamOptions::default(),
             up: Pipe::new(send, receive),
             down: Pipe::new(send, receive),
             server: ServerEnd::default(),
             client: ClientEnd::default(),
         };
-        link.set_options(&options);
+        link.set_options(options);
         self.links.push(link);
-        let link = self.links.len() - 1;
-        self.join(link, listener);
-        Ok(link)
+        self.links.len() - 1
     }
 
     /// Exact addresses go before wildcards, as in the kernel's look-up.
@@ -321,6 +365,7 @@ impl Net {
             to.queue.push_back(link);
             self.changed.push(to.fd);
             self.links[link].stage = Stage::Queued;
+            self.answer_twin(link);
         } else {
             to.syn.push_back(link);
         }
@@ -330,6 +375,7 @@ impl Net {
 
     pub(super) fn read(&mut self, link: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
         let it = &mut self.links[link];
+        it.unconnected(libc::ENOTCONN, libc::EAGAIN)?;
         if it.up.available() == 0 {
             // As in tcp_recvmsg: a FIN that came first hides the error of a later RST.
             if !it.up.fin_received()
@@ -345,7 +391,11 @@ impl Net {
             };
         }
         let count = it.up.take(buffer);
+        let twin = it.twin;
         self.push_outbox(link);
+        if let Some(twin) = twin {
+            self.flow_down(twin);
+        }
         self.flow_up(link);
         Ok(count)
     }
@@ -358,6 +408,7 @@ impl Net {
         most: usize,
     ) -> Result<usize, Errno> {
         let it = &mut self.links[link];
+        it.unconnected(libc::EPIPE, libc::EAGAIN)?;
         if let Some(error) = it.server.error.take() {
             return Err(error);
         }
@@ -390,6 +441,7 @@ impl Net {
     }
 
     pub(super) fn shutdown_write(&mut self, link: usize) -> Result<(), Errno> {
+        self.links[link].unconnected(libc::ENOTCONN, libc::ENOTCONN)?;
         if self.links[link].server.reset {
             return Err(Errno(libc::ENOTCONN));
         }
@@ -402,7 +454,9 @@ impl Net {
 
     /// close(2): unread input turns the FIN into an RST, which destroys what is on its way.
     pub(super) fn close(&mut self, link: usize) {
-        if self.links[link].server.reset {
+        if self.links[link].state_unconnected().is_some() {
+            self.give_up(link);
+        } else if self.links[link].server.reset {
             self.links[link].stage = Stage::Gone;
         } else if self.links[link].up.available() > 0 {
             self.reset_client(link, Errno(libc::ECONNRESET));
@@ -415,6 +469,9 @@ impl Net {
 
     /// Our RST reaches the client: what it has not received is lost, what it has stays.
     pub(super) fn reset_client(&mut self, link: usize, error: Errno) {
+        if self.links[link].state_unconnected().is_some() {
+            return self.give_up(link);
+        }
         let it = &mut self.links[link];
         it.stage = Stage::Gone;
         it.up.destroy();
@@ -422,6 +479,9 @@ impl Net {
         it.client.outbox.clear();
         if !it.client.closed && !it.client.saw_eof {
             it.client.error.get_or_insert(error);
+        }
+        if let Some(twin) = it.twin.take() {
+            self.reset_twin(twin, error);
         }
     }
 
@@ -559,11 +619,13 @@ impl Net {
                 }
                 break;
             }
-            if !it.client.paused {
+            if let Some(twin) = it.twin {
+                self.relay(link, twin);
+            } else if !it.client.paused {
                 it.down.take_all(&mut it.client.taken);
                 it.client.saw_eof |= it.down.fin_received() && it.client.error.is_none();
             }
-            if arrival.is_empty() && !it.down.has_arrivals() {
+            if arrival.is_empty() && !self.links[link].down.has_arrivals() {
                 break;
             }
         }
@@ -606,7 +668,7 @@ impl Net {
     }
 
     fn mark(&mut self, link: usize) {
-        if let Stage::Accepted(fd) = self.links[link].stage {
+        if let Stage::Open(fd) = self.links[link].stage {
             self.changed.push(fd);
         }
     }
@@ -625,6 +687,9 @@ impl Listener {
 impl Link {
     /// As tcp_poll answers it.
     pub(super) fn state(&self) -> Readiness {
+        if let Some(ready) = self.state_unconnected() {
+            return ready;
+        }
         let mut ready = Readiness::default();
         let reset = self.server.reset;
         let ended = self.up.fin_received() || reset;

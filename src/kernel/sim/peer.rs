@@ -1,4 +1,5 @@
-//! The clients: what tests do at the far end of a connection, between two polls.
+//! The clients: what tests do at the far end of a connection, between two polls. Whoever
+//! the process has dialed is one of them.
 //!
 //! A client reads everything at once unless it is paused, and keeps what the network
 //! does not take yet. It never sees the server's descriptors or tokens.
@@ -33,9 +34,9 @@ pub(crate) enum PeerState {
 
 impl SimKernel {
     /// A new client of whoever listens on `addr`; ECONNREFUSED if nobody does.
-    pub(crate) fn connect(&mut self, addr: SocketAddr) -> Result<Peer, Errno> {
+    pub(crate) fn new_client(&mut self, addr: SocketAddr) -> Result<Peer, Errno> {
         let chance = self.dice.roll();
-        let result = self.net.connect(addr, chance).map(Peer);
+        let result = self.net.new_client(addr, chance).map(Peer);
         self.note(|| format!("client connects to {addr}: {result:?}"));
         result
     }
@@ -50,14 +51,15 @@ impl SimKernel {
             _ if link.client.closed || link.client.saw_eof => PeerState::Closed,
             Stage::Syn(_) => PeerState::Connecting,
             Stage::Queued => PeerState::Queued,
-            Stage::Accepted(_) | Stage::Orphan => PeerState::Open,
+            Stage::Open(_) | Stage::Orphan => PeerState::Open,
+            Stage::Fresh(_) | Stage::Spoilt(_) | Stage::Dialing(_) => PeerState::Connecting,
             Stage::Gone => PeerState::Closed,
         }
     }
 
-    /// The client's own address, as the server's `accept` reports it.
-    pub(crate) fn peer_addr(&self, peer: Peer) -> SocketAddr {
-        self.net.links[peer.0].client_addr
+    /// The client's own address, as the process sees it.
+    pub(crate) fn client_addr(&self, peer: Peer) -> SocketAddr {
+        self.net.links[peer.0].peer_addr
     }
 
     /// Sends what fits; answers how much. None while earlier bytes wait, while
