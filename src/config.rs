@@ -268,6 +268,18 @@ impl Config {
                 return refuse(format!("{name} must be at least 1"));
             }
         }
+        let sizes = [
+            ("read_buffer", self.read_buffer, MOST_READ_BUFFER),
+            ("max_events", self.max_events, MOST_EVENTS),
+        ];
+        for (name, value, most) in sizes {
+            if value > most {
+                return refuse(format!("{name} must be at most {most}"));
+            }
+        }
+        if self.max_connections == Some(0) {
+            return refuse("max_connections must be at least 1, or None".to_owned());
+        }
         if self.max_events < self.events {
             return refuse("max_events must be at least events".to_owned());
         }
@@ -282,6 +294,12 @@ impl Config {
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// Largest read buffer: one call reads no more (Go's `maxRW`), and it is allocated at once.
+const MOST_READ_BUFFER: usize = 1024 * MIB;
+
+/// Most events that one poll can be asked for: a million sources ready at the same time.
+const MOST_EVENTS: usize = 1 << 20;
 
 /// Above the memory limit reading and accepting stop; they go on when buffered bytes have
 /// fallen to this share of it, so that the loop does not flap around the limit.
@@ -341,6 +359,18 @@ mod tests {
         config.limits.low = config.limits.high + 1;
         let text = config.check().unwrap_err().to_string();
         assert!(text.contains("limits must rise"), "{text}");
+    }
+
+    #[test]
+    fn sizes_that_no_machine_has_are_refused_by_name() {
+        let huge = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(huge(|config| config.read_buffer = usize::MAX).contains("read_buffer"));
+        assert!(huge(|config| config.max_events = usize::MAX).contains("max_events"));
+        assert!(huge(|config| config.max_connections = Some(0)).contains("max_connections"));
     }
 
     #[test]

@@ -1087,7 +1087,7 @@ impl Flags {
     /// `on_accept` returned a session: the listener counts it.
     pub(crate) const ADMITTED: Self = Self(1 << 22);
     /// An attempt of a dial: nobody has been told of it, and its events are the dialer's.
-    pub(crate) const CONNECTING: Self = Self(1 << 24);
+    pub(crate) const CONNECTING: Self = Self(1 << 25);
     /// The kernel announced an error, which a read may not show.
     const ERROR_SEEN: Self = Self(1 << 23);
     /// Urgent data was announced: reads stop at its mark.
@@ -1108,5 +1108,48 @@ impl Flags {
 
     fn clear(&mut self, other: Self) {
         self.0 &= !other.0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_flags_share_a_bit() {
+        let single = [
+            Flags::READABLE,
+            Flags::WRITABLE,
+            Flags::FIN_SEEN,
+            Flags::EOF,
+            Flags::PAUSED,
+            Flags::AUTO_PAUSE,
+            Flags::FIN_ASKED,
+            Flags::CLOSING,
+            Flags::REGISTERED,
+            Flags::FULL,
+            Flags::FIN_SENT,
+            Flags::RESET,
+            Flags::DEAD,
+            Flags::OFFER,
+            Flags::DRAINED,
+            Flags::WAKE,
+            Flags::SHUTDOWN,
+            Flags::DUE,
+            Flags::EOF_TOLD,
+            Flags::IN_READY,
+            Flags::IN_UNFLUSHED,
+            Flags::PARKED,
+            Flags::ADMITTED,
+            Flags::ERROR_SEEN,
+            Flags::URGENT_SEEN,
+            Flags::CONNECTING,
+        ];
+        let mut seen = Flags(0);
+        for flag in single {
+            assert_eq!(flag.0.count_ones(), 1);
+            assert!(!seen.has(flag), "{flag:?} is taken twice");
+            seen.set(flag);
+        }
     }
 }

@@ -183,6 +183,8 @@ impl Error {
     /// | ECONNABORTED, ECONNRESET, EPROTO, EPERM, EPIPE, ETIMEDOUT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, ENONET, ENOPROTOOPT, EOPNOTSUPP, EPROTONOSUPPORT, ESOCKTNOSUPPORT | `Accept` | `Retry`: that one connection is lost, the listener is well |
     /// | EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSR, EAGAIN | any | `BackOff`: this host is short of something |
     /// | ECONNREFUSED, ECONNRESET, ECONNABORTED, ETIMEDOUT, ENETDOWN, ENETUNREACH, EHOSTDOWN, EHOSTUNREACH, EADDRNOTAVAIL | `Dial` | `BackOff`: the far side may come back, a local port may come free |
+    /// | EBADF, EINVAL, ENOTSOCK, EFAULT, ENOSYS | `Accept` | `GiveUp`: it is no listener, or none any more |
+    /// | everything else | `Accept` | `BackOff`: a listener that tries again can recover |
     /// | a deadline of ours, a host name that was not found | any | `BackOff` |
     /// | everything else | any | `GiveUp` |
     pub fn recovery(&self) -> Recovery {
@@ -196,6 +198,7 @@ impl Error {
             _ if errno == libc::EINTR => Recovery::Retry,
             _ if EXHAUSTED.contains(&errno) => Recovery::BackOff,
             Op::Accept if PER_CONNECTION.contains(&errno) => Recovery::Retry,
+            Op::Accept if !NO_LISTENER.contains(&errno) => Recovery::BackOff,
             Op::Dial if FAR_SIDE.contains(&errno) => Recovery::BackOff,
             _ => Recovery::GiveUp,
         }
@@ -550,6 +553,15 @@ const PER_CONNECTION: &[i32] = &[
     libc::ESOCKTNOSUPPORT,
 ];
 
+/// What was accepted on is no listener, or none any more.
+const NO_LISTENER: [i32; 5] = [
+    libc::EBADF,
+    libc::EINVAL,
+    libc::ENOTSOCK,
+    libc::EFAULT,
+    libc::ENOSYS,
+];
+
 /// Reasons why connecting fails that lie with the peer, the way to it, or the moment.
 const FAR_SIDE: [i32; 9] = [
     libc::ECONNREFUSED,
@@ -789,12 +801,12 @@ mod tests {
             (libc::EOPNOTSUPP, Retry, GiveUp, GiveUp),
             (libc::EPROTONOSUPPORT, Retry, GiveUp, GiveUp),
             (libc::ESOCKTNOSUPPORT, Retry, GiveUp, GiveUp),
-            (libc::ECONNREFUSED, GiveUp, BackOff, GiveUp),
-            (libc::EADDRNOTAVAIL, GiveUp, BackOff, GiveUp),
+            (libc::ECONNREFUSED, BackOff, BackOff, GiveUp),
+            (libc::EADDRNOTAVAIL, BackOff, BackOff, GiveUp),
             (libc::EBADF, GiveUp, GiveUp, GiveUp),
             (libc::EINVAL, GiveUp, GiveUp, GiveUp),
             (libc::ENOTSOCK, GiveUp, GiveUp, GiveUp),
-            (0, GiveUp, GiveUp, GiveUp),
+            (0, BackOff, GiveUp, GiveUp),
             #[cfg(target_os = "linux")]
             (libc::ENONET, Retry, GiveUp, GiveUp),
         ];

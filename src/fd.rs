@@ -124,9 +124,11 @@ fn after_accept(errno: Errno) -> Accepted {
         c::EMFILE | c::ENFILE | c::ENOBUFS | c::ENOMEM => Accepted::Exhausted(errno),
         #[cfg(target_os = "linux")]
         c::ENOSR => Accepted::Exhausted(errno),
-        // EBADF, EINVAL (no longer listening), ENOTSOCK, and whatever no manual page lists:
-        // trying again would spin on something that cannot mend itself.
-        _ => Accepted::Ended(errno),
+        // No listener, or none any more: nothing can mend that.
+        c::EBADF | c::EINVAL | c::ENOTSOCK | c::EFAULT | c::ENOSYS => Accepted::Ended(errno),
+        // Whatever no manual page lists: a listener that tries again after a wait can
+        // recover, one that has been given up cannot.
+        _ => Accepted::Exhausted(errno),
     }
 }
 
@@ -227,9 +229,10 @@ mod tests {
             (c::EINVAL, Accepted::Ended(Errno(c::EINVAL))),
             (c::ENOTSOCK, Accepted::Ended(Errno(c::ENOTSOCK))),
             (c::EAGAIN, Accepted::Empty),
-            // No page lists these; trying again would spin.
             (c::EFAULT, Accepted::Ended(Errno(c::EFAULT))),
             (c::ENOSYS, Accepted::Ended(Errno(c::ENOSYS))),
+            // No page lists it.
+            (c::EXDEV, Accepted::Exhausted(Errno(c::EXDEV))),
         ];
         let (mut kernel, listener, _) = host(b"");
         for (errno, expected) in rows {
