@@ -617,9 +617,7 @@ impl<H: Handler> Reactor<H> {
             engine.stats.refused += 1;
             return engine.kernel.close(fd);
         };
-        if sessions.len() <= token.index() {
-            sessions.resize_with(token.index() + 1, || None);
-        }
+        make_room(sessions, token);
         engine.current = Some(token);
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, owner, token), id)
@@ -733,9 +731,7 @@ impl<H: Handler> Reactor<H> {
         };
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
-        if sessions.len() <= token.index() {
-            sessions.resize_with(token.index() + 1, || None);
-        }
+        make_room(sessions, token);
         core.engine.current = Some(token);
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
@@ -1022,6 +1018,13 @@ impl<H: Handler> fmt::Debug for Reactor<H> {
             .field("connections", &self.core.conns.len())
             .field("listeners", &self.core.listeners.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Sessions stand beside their connections, by index.
+fn make_room<S>(sessions: &mut Vec<Option<S>>, token: Token) {
+    if sessions.len() <= token.index() {
+        sessions.resize_with(token.index() + 1, || None);
     }
 }
 
