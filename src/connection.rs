@@ -849,6 +849,7 @@ impl Connection {
 
     /// Gives everything back and says how it ended.
     pub(crate) fn retire(mut self, engine: &mut Engine) -> Closed {
+        engine.freed = true;
         let unread = self.unread() as u64 + u64::from(self.discarded);
         let mut unsent = 0;
         if let Some(mut out) = self.out.take() {

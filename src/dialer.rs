@@ -535,7 +535,7 @@ impl Core {
         let started = fd::connect(engine.kernel.as_mut(), fd, remote);
         if let Connecting::Failed(errno) = started {
             engine.kernel.close(fd);
-            self.attempt_failed(token, remote, errno);
+            self.connect_failed(token, remote, errno);
             return false;
         }
         let owner = dialing.owner;
@@ -543,12 +543,15 @@ impl Core {
             conns.insert(|conn| Connection::dialed(conn, fd, remote.into(), token, owner, engine));
         let Some(conn) = made else {
             engine.kernel.close(fd);
-            self.attempt_failed(token, remote, Errno(libc::ENFILE));
+            let why = "too many connections".to_owned();
+            let error = dialing.error_at(Addr::from(remote), Cause::Invalid(why));
+            dialing.note_error(error);
             return false;
         };
         if let Err(errno) = engine.kernel.register(fd, conn, Interest::ReadWrite) {
+            let error = dialing.error_at(Addr::from(remote), errno);
+            dialing.note_error(error);
             self.drop_attempt(conn);
-            self.attempt_failed(token, remote, errno);
             return false;
         }
         dialing.attempts.push(conn);
@@ -579,14 +582,15 @@ impl Core {
                     dialing.next = self.engine.clock.nanos;
                 }
                 if let Some(remote) = remote.as_socket_addr() {
-                    self.attempt_failed(dial, remote, errno);
+                    self.connect_failed(dial, remote, errno);
                 }
                 self.race(dial);
             }
         }
     }
 
-    fn attempt_failed(&mut self, token: Token, remote: SocketAddr, errno: Errno) {
+    /// An attempt has its errno. A bad choice of port by the kernel is worth another one.
+    fn connect_failed(&mut self, token: Token, remote: SocketAddr, errno: Errno) {
         let Some(dialing) = self.dials.get_mut(token) else {
             return;
         };

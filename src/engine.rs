@@ -31,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) closing: Vec<Token>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
+    /// A connection or listener has given its descriptor and its slot back this turn.
+    pub(crate) freed: bool,
     /// Sources that may not read or accept until buffered memory has fallen.
     pub(crate) parked: Vec<Token>,
     /// What listeners have to say to the handler, as soon as no callback runs.
@@ -86,6 +88,7 @@ impl Engine {
             unflushed: Vec::new(),
             closing: Vec::new(),
             starved: Vec::new(),
+            freed: false,
             parked: Vec::new(),
             reports: Vec::new(),
             connected: Vec::new(),

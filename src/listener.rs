@@ -7,8 +7,8 @@
 //! |---|---|
 //! | the queue is empty | the kernel's next report |
 //! | the batch is full | a re-armed registration, or the ready list where re-arming is unproven |
-//! | a cap is reached | the end of any connection |
-//! | descriptors or memory ran out | the end of any connection, or a timer of at most 40 ms |
+//! | a cap is reached | the end of any connection or dial attempt |
+//! | descriptors or memory ran out | the end of any connection or dial attempt, or a timer of at most 40 ms |
 //! | client after client was lost | the same timer, or the kernel's next report |
 //! | buffered memory is above its limit | the relief of that pressure |
 //! | `pause` | `resume` |
@@ -752,6 +752,7 @@ impl Listener {
 
     /// Gives everything back.
     pub(crate) fn retire(mut self, engine: &mut Engine) {
+        engine.freed = true;
         self.cancel_retry(engine);
         if let Some(spare) = self.spare {
             engine.kernel.close(spare);

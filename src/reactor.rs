@@ -922,7 +922,6 @@ impl<H: Handler> Reactor<H> {
     /// Closes what is over. A slot is free from here on; whatever this turn fetched from
     /// the kernel has been served, and a later tenant has another generation anyway.
     fn deliver_closes(&mut self) {
-        let before = self.core.engine.stats.closed;
         let mut at = 0;
         // An `on_close` may end further connections; they join the list as it is walked.
         while let Some(&token) = self.core.engine.closing.get(at) {
@@ -948,7 +947,9 @@ impl<H: Handler> Reactor<H> {
             core.dialed_ended(origin, closed.id);
         }
         self.core.engine.closing.clear();
-        if self.core.engine.stats.closed != before {
+        // Whoever freed something this turn: a close, a refusal, an attempt that came to
+        // nothing, a listener that went.
+        if std::mem::take(&mut self.core.engine.freed) {
             self.core.feed();
         }
         self.core.unpark();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use windlass::sim::{Call, Remote, World};
 use windlass::{
-    Backoff, Closed, Config, Conn, ConnId, Context, Dial, DialId, Error, Handler, Input,
+    Backoff, Closed, Config, Conn, ConnId, Context, Dial, DialId, Error, Handler, Input, ListenerId,
 };
 
 type Connected = (Duration, DialId, ConnId, SocketAddr);
@@ -36,9 +36,13 @@ impl Diary {
 }
 
 impl Handler for Diary {
-    type Session = DialId;
+    type Session = Option<DialId>;
 
-    fn on_connect(&mut self, conn: &mut Conn<'_>, dial: DialId) -> io::Result<DialId> {
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<Option<DialId>> {
+        Ok(None)
+    }
+
+    fn on_connect(&mut self, conn: &mut Conn<'_>, dial: DialId) -> io::Result<Option<DialId>> {
         let (at, peer) = (
             self.at(conn.now()),
             conn.peer_addr().as_socket_addr().unwrap(),
@@ -48,7 +52,7 @@ impl Handler for Diary {
             return Err(io::Error::other("no, thanks"));
         }
         conn.write(b"hi");
-        Ok(dial)
+        Ok(Some(dial))
     }
 
     fn on_dial_error(
@@ -66,14 +70,14 @@ impl Handler for Diary {
     fn on_read(
         &mut self,
         conn: &mut Conn<'_>,
-        _: &mut DialId,
+        _: &mut Option<DialId>,
         input: &mut Input<'_>,
     ) -> io::Result<()> {
         conn.write(input.take_all());
         Ok(())
     }
 
-    fn on_close(&mut self, _: &mut Context<'_>, _: DialId, _: &Closed) {
+    fn on_close(&mut self, _: &mut Context<'_>, _: Option<DialId>, _: &Closed) {
         self.closed += 1;
     }
 }
@@ -637,4 +641,55 @@ fn random_races_end_exactly_once_each_and_leave_nothing_open() {
         let (connected, closed) = (world.handler().connected.len(), world.handler().closed);
         assert_eq!(connected, closed, "seed {seed}");
     }
+}
+
+#[test]
+fn an_attempt_that_fails_makes_room_for_a_client_that_waits() {
+    let mut world = world_with(|config| config.max_connections = Some(1));
+    let listening = world.listen("127.0.0.1:7");
+    let after = ms(50);
+    let errno = libc::ECONNREFUSED;
+    world.remote(addr(V4), Remote::Fails { errno, after });
+    world.dial(V4).unwrap();
+    world.advance(ms(1));
+    let client = world.connect(listening);
+    world.advance(ms(10));
+    assert_eq!(world.stats().accepted, 0, "the attempt has the only place");
+    world.advance(ms(60));
+    assert_eq!(world.stats().accepted, 1, "and has given it back");
+    assert!(!world.was_reset(client));
+}
+
+#[test]
+fn a_descriptor_that_an_attempt_gives_back_serves_a_client_at_once() {
+    let mut world = world_with(|config| {
+        // The timer is out of the question.
+        config.accept_backoff_min = Duration::from_secs(3600);
+        config.accept_backoff_max = Duration::from_secs(3600);
+    });
+    let listening = world.listen("127.0.0.1:7");
+    world.remote(addr(V4), Remote::Silent);
+    let id = world.dial(V4).unwrap();
+    world.advance(ms(1));
+    let open = world.open_descriptors() as u64;
+    world.faults().descriptor_limit(open);
+    world.connect(listening);
+    world.advance(ms(10));
+    assert_eq!((world.stats().accepted, world.stats().backoffs), (0, 1));
+    world.post(move |_, cx| assert!(cx.cancel_dial(id)));
+    world.advance(ms(10));
+    assert_eq!(world.stats().accepted, 1);
+}
+
+#[test]
+fn a_connection_that_cannot_be_registered_does_not_blame_connect() {
+    let mut world = world();
+    world.remote(addr(V4), Remote::Accepts);
+    world.faults().fail(Call::Register, libc::ENOSPC, 1);
+    world.dial(V4).unwrap();
+    world.run();
+    let (_, _, text, errno, _) = &world.handler().failed[0];
+    assert_eq!(text, &format!("dial tcp {V4}: no space left on device"));
+    assert_eq!(*errno, Some(libc::ENOSPC));
+    assert_eq!((world.handler().ends(), world.open_descriptors()), (1, 0));
 }
