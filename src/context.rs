@@ -396,7 +396,7 @@ impl<'a> Conn<'a> {
 
     /// The other end. Known even after the peer has gone.
     pub fn peer_addr(&self) -> Addr {
-        self.look(UNKNOWN, |conn| conn.peer)
+        self.look(UNKNOWN, |conn| conn.peer.clone())
     }
 
     /// Our end.
@@ -519,7 +519,7 @@ impl<'a> Listener<'a> {
 
     /// What it listens on, with the port that the kernel chose if 0 was asked for.
     pub fn local_addr(&self) -> Addr {
-        self.look(UNKNOWN, |listener| listener.addr)
+        self.look(UNKNOWN, |listener| listener.addr.clone())
     }
 
     /// The backlog in force: what was asked for, or the system's maximum if that is lower

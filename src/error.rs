@@ -118,14 +118,14 @@ impl Error {
 
     /// Our own end, for operations on an open connection.
     pub fn source_addr(&self) -> Option<Addr> {
-        self.0.source
+        self.0.source.clone()
     }
 
     /// What the operation was aimed at: the peer, or the listener. `None` if it is not
     /// known, or is not one address (a listener asked for `:80`).
     pub fn addr(&self) -> Option<Addr> {
-        match self.0.place {
-            Some(Place::Addr(addr)) => Some(addr),
+        match &self.0.place {
+            Some(Place::Addr(addr)) => Some(addr.clone()),
             Some(Place::Text(_)) | None => None,
         }
     }

@@ -8,7 +8,6 @@
 //! EINTR is retried without a count: each round needs a signal of its own.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
 use libc as c;
 
@@ -16,7 +15,7 @@ use crate::address::Addr;
 use crate::kernel::{Errno, Fd, Kernel};
 
 /// What one attempt to accept came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
     /// A connection, and who is at its other end.
     Conn(Fd, Addr),
@@ -65,7 +64,7 @@ pub(crate) enum Connecting {
 }
 
 /// What became of a connect that was pending.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Connected(Addr),
     /// A report without an end, which kernels are known to make.
@@ -74,7 +73,7 @@ pub(crate) enum Verdict {
 }
 
 /// One connect: the table of connect(2) for a socket that does not block.
-pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: SocketAddr) -> Connecting {
+pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: &Addr) -> Connecting {
     match kernel.connect(fd, remote) {
         Ok(()) | Err(Errno(c::EISCONN)) => Connecting::Done,
         Err(Errno(c::EINPROGRESS | c::EALREADY | c::EINTR)) => Connecting::Pending,
@@ -194,22 +193,27 @@ const _: () = assert!(c::EAGAIN == c::EWOULDBLOCK);
 // loop can provoke, and the ones that would be lost among others there.
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::kernel::sim::{Call, SimKernel};
-    use crate::kernel::{ListenSpec, StreamOptions};
+    use crate::kernel::{ListenSpec, StreamOptions, Transport};
 
     /// A listener, and a connection whose client has sent `sent`.
     fn host(sent: &[u8]) -> (SimKernel, Fd, Fd) {
         let mut kernel = SimKernel::new(1);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 7));
         let spec = ListenSpec {
-            addr: ([127, 0, 0, 1], 7).into(),
+            addr: addr.into(),
+            transport: Transport::Stream,
+            mode: None,
             only_v6: true,
             backlog: 16,
             reuse_port: false,
             stream: StreamOptions::default(),
         };
         let listener = kernel.listen(&spec).unwrap();
-        let client = kernel.new_client(spec.addr).unwrap();
+        let client = kernel.new_client(addr).unwrap();
         kernel.peer_send_all(client, sent);
         let (fd, _) = kernel.accept(listener).unwrap();
         (kernel, listener, fd)

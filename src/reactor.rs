@@ -347,7 +347,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Some(Kind::Dial) => self.core.serve_dial(token),
-                Some(Kind::Timer) | None => {}
+                Some(Kind::Timer | Kind::Socket | Kind::Watch) | None => {}
             }
         }
         self.serving.clear();
@@ -654,7 +654,7 @@ impl<H: Handler> Reactor<H> {
             .kernel
             .register(conn.fd(), token, Interest::ReadWrite)
         {
-            let peer = Some(conn.peer.into());
+            let peer = Some(conn.peer.clone().into());
             let error = Error::new(Op::Accept, Some(Network::Tcp), peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
             return;
@@ -832,7 +832,7 @@ impl<H: Handler> Reactor<H> {
                         listener.retry(engine);
                     }
                 }
-                None => {}
+                Some(Kind::Socket | Kind::Watch) | None => {}
             }
         }
     }

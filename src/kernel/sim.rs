@@ -29,7 +29,7 @@ use self::net::{Nanos, Net, Stage};
 use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
-use super::{DialSpec, Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, LookedUp};
+use super::{Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, LookedUp};
 use super::{MAX_PARTS, Readiness, StreamOptions, Ticket, Wake};
 use crate::address::Addr;
 use crate::token::Token;
@@ -675,7 +675,7 @@ impl Kernel for SimKernel {
     }
 
     /// A descriptor of the real process is nothing that this host knows.
-    fn adopt_listener(&mut self, _: OwnedFd) -> Result<Fd, Fault> {
+    fn adopt_listener(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
         Err(Fault {
             call: "getsockopt",
             errno: Errno(libc::ENOTSOCK),
@@ -721,9 +721,11 @@ impl Kernel for SimKernel {
         result
     }
 
-    fn connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+    fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         self.tally.count(Call::Connect);
-        let result = self.try_connect(fd, remote);
+        let unknown = Errno(libc::EAFNOSUPPORT);
+        let ip = remote.as_socket_addr().ok_or(unknown)?;
+        let result = self.try_connect(fd, ip);
         self.note(|| format!("connect {fd:?} to {remote}: {result:?}"));
         result
     }
