@@ -30,6 +30,10 @@ impl<'a> Socket<'a> {
         }
     }
 
+    pub(crate) fn owner(&self) -> Owner {
+        self.cx.owner()
+    }
+
     /// The loop behind this socket.
     pub fn cx(&mut self) -> &mut Context<'a> {
         &mut self.cx

@@ -104,6 +104,7 @@
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
+//! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
 //! | know how the loop is doing | [`Stats`], [`Summary`] |
@@ -133,6 +134,7 @@ mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod mux;
 mod outbound;
 mod reactor;
 pub mod sim;
@@ -154,6 +156,7 @@ pub use handler::{Closed, Deadline, Handler};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
+pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
