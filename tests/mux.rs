@@ -81,7 +81,7 @@ struct Web {
     conns: Vec<ConnId>,
     ticks: usize,
     stubborn: bool,
-    handle: Option<Handle<Web>>,
+    handle: Option<Handle<Self>>,
 }
 
 /// How far a request has been read.
@@ -121,7 +121,7 @@ impl Handler for Web {
                 request.first = Some(line);
             } else if line.is_empty() {
                 let first = request.first.take().unwrap_or_default();
-                write!(conn, "{first} ({} headers)\n", request.headers);
+                writeln!(conn, "{first} ({} headers)", request.headers);
                 request.headers = 0;
             } else {
                 request.headers += 1;
@@ -131,7 +131,7 @@ impl Handler for Web {
     }
 
     fn on_wake(&mut self, conn: &mut Conn<'_>, request: &mut Request) -> io::Result<()> {
-        write!(conn, "woken after {} headers\n", request.headers);
+        writeln!(conn, "woken after {} headers", request.headers);
         Ok(())
     }
 
@@ -172,14 +172,14 @@ struct Lines {
     panic_at: Option<&'static str>,
 }
 
-struct Count(u64, Life);
+struct Count(u64, #[allow(dead_code, reason = "to be dropped")] Life);
 
 impl Lines {
     fn panic_if(&self, at: &str) {
         assert!(self.panic_at != Some(at), "asked to panic at {at}");
     }
 
-    fn obey(&mut self, conn: &mut Conn<'_>, line: &str) -> io::Result<()> {
+    fn obey(&self, conn: &mut Conn<'_>, line: &str) -> io::Result<()> {
         match line {
             "panic" => panic!("asked to"),
             "err" => Err(io::Error::other("asked to")),
@@ -190,7 +190,7 @@ impl Lines {
             "how many" => {
                 let mut open = 0;
                 conn.cx().for_each(|_| open += 1);
-                write!(conn, "{open} open\n");
+                writeln!(conn, "{open} open");
                 Ok(())
             }
             "timer" => {
@@ -234,7 +234,7 @@ impl Handler for Lines {
     ) -> io::Result<()> {
         while let Some(line) = take_line(input) {
             count.0 += 1;
-            write!(conn, "{} {line}\n", count.0);
+            writeln!(conn, "{} {line}", count.0);
             self.obey(conn, &line)?;
         }
         Ok(())
@@ -247,12 +247,12 @@ impl Handler for Lines {
         which: Deadline,
     ) -> io::Result<()> {
         assert!(matches!(which, Deadline::Timer(_)));
-        write!(conn, "timer after {} lines\n", count.0);
+        writeln!(conn, "timer after {} lines", count.0);
         Ok(())
     }
 
     fn on_wake(&mut self, conn: &mut Conn<'_>, count: &mut Count) -> io::Result<()> {
-        write!(conn, "woken after {} lines\n", count.0);
+        writeln!(conn, "woken after {} lines", count.0);
         Ok(())
     }
 
@@ -591,7 +591,7 @@ fn a_part_may_write_to_and_wake_anothers_connection_but_gets_no_callback_of_it()
     let handle = it.world.handle().for_part(it.web);
     handle
         .post(move |_, cx| {
-            write!(cx.conn(id).unwrap(), "from the web\n");
+            writeln!(cx.conn(id).unwrap(), "from the web");
             assert!(cx.wake(id));
         })
         .unwrap();
@@ -1058,7 +1058,7 @@ fn three_protocols_share_one_loop_on_the_real_kernel() {
     assert!(called, "{:?}", server.diary.said());
 
     ask(&server.caller, |_, cx| {
-        cx.for_each(|_| panic!("it hung up"))
+        cx.for_each(|_| panic!("it hung up"));
     });
     send(&mut lines, b"close\n");
     assert_eq!(read_to_eof(&mut lines), b"3 close\n");
