@@ -359,6 +359,14 @@ impl Endpoint {
         })
     }
 
+    /// An address on a network of choice.
+    pub(crate) fn on(network: Network, addr: SocketAddr) -> Self {
+        Self {
+            network,
+            ..Self::from(addr)
+        }
+    }
+
     pub(crate) fn network(&self) -> Network {
         self.network
     }
