@@ -196,6 +196,11 @@ impl<H: Handler> Reactor<H> {
         self.core.watch(fd.into(), interest, Owner::default())
     }
 
+    /// Ends a watch, as [`Context::unwatch`] does.
+    pub fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
+        self.core.unwatch(id)
+    }
+
     /// A listener, by its id.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
         self.core
