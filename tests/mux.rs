@@ -172,7 +172,10 @@ struct Lines {
     panic_at: Option<&'static str>,
 }
 
-struct Count(u64, #[allow(dead_code, reason = "to be dropped")] Life);
+struct Count {
+    lines: u64,
+    _life: Life,
+}
 
 impl Lines {
     fn panic_if(&self, at: &str) {
@@ -223,7 +226,10 @@ impl Handler for Lines {
         let life = self.census.born();
         self.panic_if("accept");
         self.conns.push(conn.id());
-        Ok(Count(0, life))
+        Ok(Count {
+            lines: 0,
+            _life: life,
+        })
     }
 
     fn on_read(
@@ -233,8 +239,8 @@ impl Handler for Lines {
         input: &mut Input<'_>,
     ) -> io::Result<()> {
         while let Some(line) = take_line(input) {
-            count.0 += 1;
-            writeln!(conn, "{} {line}", count.0);
+            count.lines += 1;
+            writeln!(conn, "{} {line}", count.lines);
             self.obey(conn, &line)?;
         }
         Ok(())
@@ -247,12 +253,12 @@ impl Handler for Lines {
         which: Deadline,
     ) -> io::Result<()> {
         assert!(matches!(which, Deadline::Timer(_)));
-        writeln!(conn, "timer after {} lines", count.0);
+        writeln!(conn, "timer after {} lines", count.lines);
         Ok(())
     }
 
     fn on_wake(&mut self, conn: &mut Conn<'_>, count: &mut Count) -> io::Result<()> {
-        writeln!(conn, "woken after {} lines", count.0);
+        writeln!(conn, "woken after {} lines", count.lines);
         Ok(())
     }
 
@@ -648,7 +654,7 @@ fn a_task_for_anothers_connection_is_dropped_unrun_and_counted() {
     let lines = it.world.handle().for_part(it.lines);
     lines
         .post_to(id, |_, conn, count| {
-            count.0 = 41;
+            count.lines = 41;
             conn.write(b"posted\n");
             Ok(())
         })
