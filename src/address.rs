@@ -8,12 +8,17 @@
 //! brings the addresses that a resolver answered.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::error::{Cause, Error, Op, Place};
+use crate::kernel::Transport;
 
 /// What to speak, and over which address families.
 ///
@@ -28,15 +33,54 @@ pub enum Network {
     Tcp4,
     /// TCP over IPv6 only; a listener does not take IPv4 connections.
     Tcp6,
+    /// UDP over IPv4 or IPv6, whichever the address calls for.
+    Udp,
+    /// UDP over IPv4 only.
+    Udp4,
+    /// UDP over IPv6 only.
+    Udp6,
+    /// Unix sockets that carry a stream.
+    Unix,
+    /// Unix sockets that carry datagrams.
+    Unixgram,
+    /// Unix sockets that carry records in order (SOCK_SEQPACKET; not on macOS).
+    Unixpacket,
+    /// Raw IP with that protocol number, over IPv4 or IPv6.
+    Ip(u8),
+    /// Raw IPv4 with that protocol number.
+    Ip4(u8),
+    /// Raw IPv6 with that protocol number.
+    Ip6(u8),
 }
 
 impl Network {
-    /// The name, as [`FromStr`] reads it.
+    /// The name, without the protocol number of raw IP.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Tcp4 => "tcp4",
             Self::Tcp6 => "tcp6",
+            Self::Udp => "udp",
+            Self::Udp4 => "udp4",
+            Self::Udp6 => "udp6",
+            Self::Unix => "unix",
+            Self::Unixgram => "unixgram",
+            Self::Unixpacket => "unixpacket",
+            Self::Ip(_) => "ip",
+            Self::Ip4(_) => "ip4",
+            Self::Ip6(_) => "ip6",
+        }
+    }
+
+    /// What kind of socket speaks it.
+    pub(crate) fn transport(self) -> Transport {
+        match self {
+            Self::Tcp | Self::Tcp4 | Self::Tcp6 | Self::Unix => Transport::Stream,
+            Self::Unixpacket => Transport::Records,
+            Self::Udp | Self::Udp4 | Self::Udp6 | Self::Unixgram => Transport::Datagrams,
+            Self::Ip(protocol) | Self::Ip4(protocol) | Self::Ip6(protocol) => {
+                Transport::Raw(protocol)
+            }
         }
     }
 
@@ -44,21 +88,27 @@ impl Network {
     fn services(self) -> (&'static str, &'static [(&'static str, u16)]) {
         match self {
             Self::Tcp | Self::Tcp4 | Self::Tcp6 => ("tcp", &TCP_SERVICES),
+            _ => ("udp", &[("domain", 53)]),
         }
     }
 
     fn allows(self, ip: IpAddr) -> bool {
         match self {
-            Self::Tcp => true,
-            Self::Tcp4 => ip.is_ipv4(),
-            Self::Tcp6 => ip.is_ipv6(),
+            Self::Tcp4 | Self::Udp4 | Self::Ip4(_) => ip.is_ipv4(),
+            Self::Tcp6 | Self::Udp6 | Self::Ip6(_) => ip.is_ipv6(),
+            _ => true,
         }
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        match self {
+            Self::Ip(protocol) | Self::Ip4(protocol) | Self::Ip6(protocol) => {
+                write!(f, "{}:{protocol}", self.as_str())
+            }
+            _ => f.pad(self.as_str()),
+        }
     }
 }
 
@@ -85,12 +135,107 @@ impl FromStr for Network {
 /// interface's number, not its name). An IPv4 address that an IPv6 socket reports in its
 /// mapped form (`::ffff:127.0.0.1`) counts as the IPv4 address, in print and in every
 /// accessor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// A Unix address prints as its path; an abstract name prints with an `@` before it, and an
+/// end without a name as nothing but the `@`, as in Go.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Addr {
     /// An IP address and a port. Made by `From<SocketAddr>` it is in its plain form: never
     /// IPv4-mapped, and without an IPv6 flow label.
     Ip(SocketAddr),
+    /// The name of a Unix socket.
+    Unix(UnixAddr),
+}
+
+/// The name of a Unix socket: a path, an abstract name (Linux), or none at all, as most
+/// clients have.
+///
+/// Cloning one copies no bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnixAddr(Option<Arc<[u8]>>);
+
+impl UnixAddr {
+    /// The name of whoever has none.
+    pub(crate) const UNNAMED: Self = Self(None);
+
+    /// A name as `sockaddr_un` has it: an abstract one begins with a NUL, a path is without
+    /// its final NUL.
+    pub(crate) fn from_bytes(name: &[u8]) -> Self {
+        Self((!name.is_empty()).then(|| Arc::from(name)))
+    }
+
+    /// The name as `sockaddr_un` has it; empty for whoever has none.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
+    /// The path, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        let bytes = self.0.as_deref().filter(|name| name[0] != 0)?;
+        Some(Path::new(OsStr::from_bytes(bytes)))
+    }
+
+    /// The abstract name without its leading NUL, if it is one.
+    pub fn abstract_name(&self) -> Option<&[u8]> {
+        self.0.as_deref()?.strip_prefix(&[0])
+    }
+
+    /// A path as a name.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is empty or has a NUL in it. A path that is too long is refused
+    /// by the kernel (EINVAL).
+    pub fn from_path(path: impl AsRef<Path>) -> io::Result<Self> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        if bytes.is_empty() || bytes.contains(&0) {
+            let why = "a path of a Unix socket is not empty and has no NUL in it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(Self::from_bytes(bytes))
+    }
+
+    /// Whether this end has no name.
+    pub fn is_unnamed(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl fmt::Display for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.path(), self.abstract_name()) {
+            (Some(path), _) => fmt::Display::fmt(&path.display(), f),
+            (None, Some(name)) => write!(f, "@{}", String::from_utf8_lossy(name)),
+            (None, None) => f.write_str("@"),
+        }
+    }
+}
+
+/// As it prints.
+impl fmt::Debug for UnixAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Addr {
+    fn from((ip, port): (I, u16)) -> Self {
+        SocketAddr::new(ip.into(), port).into()
+    }
+}
+
+/// A copy, so that what is borrowed can be handed on.
+impl From<&Self> for Addr {
+    fn from(addr: &Self) -> Self {
+        addr.clone()
+    }
+}
+
+impl From<UnixAddr> for Addr {
+    fn from(addr: UnixAddr) -> Self {
+        Self::Unix(addr)
+    }
 }
 
 impl Addr {
@@ -109,6 +254,24 @@ impl Addr {
     pub fn as_socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(addr) => Some(plain(*addr)),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The address of the Unix socket at a path.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnixAddr::from_path`].
+    pub fn from_unix_path(path: impl AsRef<Path>) -> io::Result<Self> {
+        UnixAddr::from_path(path).map(Self::Unix)
+    }
+
+    /// The name of a Unix socket; `None` for addresses of another kind.
+    pub fn as_unix(&self) -> Option<&UnixAddr> {
+        match self {
+            Self::Unix(addr) => Some(addr),
+            Self::Ip(_) => None,
         }
     }
 }
@@ -123,6 +286,7 @@ impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(addr) => fmt::Display::fmt(&plain(*addr), f),
+            Self::Unix(addr) => fmt::Display::fmt(addr, f),
         }
     }
 }
@@ -230,6 +394,14 @@ impl Endpoint {
             network: Some(network),
             cause,
         })
+    }
+
+    /// An address on a network of choice.
+    pub(crate) fn on(network: Network, addr: SocketAddr) -> Self {
+        Self {
+            network,
+            ..Self::from(addr)
+        }
     }
 
     pub(crate) fn network(&self) -> Network {
@@ -471,9 +643,10 @@ const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// What a listener on no particular host binds to.
 fn any_ip(network: Network) -> IpAddr {
-    match network {
-        Network::Tcp | Network::Tcp6 => Ipv6Addr::UNSPECIFIED.into(),
-        Network::Tcp4 => Ipv4Addr::UNSPECIFIED.into(),
+    if network.allows(Ipv6Addr::UNSPECIFIED.into()) {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
     }
 }
 

@@ -789,7 +789,12 @@ impl Connection {
             return self.die(CloseReason::Reset, engine);
         }
         let cause = Cause::Syscall { call, errno };
-        let error = Error::new(op, Some(Network::Tcp), Some(self.peer.into()), cause);
+        let error = Error::new(
+            op,
+            Some(Network::Tcp),
+            Some(self.peer.clone().into()),
+            cause,
+        );
         let error = match engine.kernel.local_addr(self.fd) {
             Ok(local) => error.with_source(local),
             Err(_) => error,

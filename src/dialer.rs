@@ -24,7 +24,7 @@ use crate::kernel::{
     DialSpec, Errno, Event, Interest, Keepalive, LookedUp, Readiness, StreamOptions, Ticket,
 };
 use crate::timer::{Entry, NEVER, Nanos};
-use crate::token::{ConnId, DialId, Owner, Token};
+use crate::token::{ConnId, DialId, Kind, Owner, Token};
 
 /// Whom to connect to, and how. Made from an address, then adjusted:
 ///
@@ -46,7 +46,7 @@ pub struct Dial {
     endpoint: Endpoint,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
-    local: Option<SocketAddr>,
+    local: Option<Addr>,
     attempt_delay: Option<Duration>,
     options: StreamOptions,
     reconnect: Option<Backoff>,
@@ -89,8 +89,8 @@ impl Dial {
 
     /// Our own end. Only addresses of its family are tried, unless it is a wildcard, of
     /// which only the port counts. Port 0 lets the kernel choose.
-    pub fn local_addr(mut self, addr: SocketAddr) -> Self {
-        self.local = Some(addr);
+    pub fn local_addr(mut self, addr: impl Into<Addr>) -> Self {
+        self.local = Some(addr.into());
         self
     }
 
@@ -194,7 +194,7 @@ pub(crate) struct Dialing {
     deadline: Nanos,
     /// When the next address is tried, or the next try begins; once connected, since when.
     next: Nanos,
-    waiting: VecDeque<SocketAddr>,
+    waiting: VecDeque<Addr>,
     attempts: Vec<Token>,
     /// What the first attempt that failed said.
     error: Option<Error>,
@@ -279,8 +279,8 @@ impl Dialing {
 
     fn error_at(&self, place: impl Into<Place>, cause: impl Into<Cause>) -> Error {
         let error = Error::new(Op::Dial, Some(self.network()), Some(place.into()), cause);
-        match self.dial.local {
-            Some(local) => error.with_source(local.into()),
+        match &self.dial.local {
+            Some(local) => error.with_source(local.clone()),
             None => error,
         }
     }
@@ -300,17 +300,22 @@ impl Dialing {
         self.repeats = 0;
     }
 
-    fn spec(&self, remote: SocketAddr) -> DialSpec {
+    fn spec(&self, remote: &Addr) -> DialSpec {
         DialSpec {
-            remote,
-            local: self.dial.local,
+            remote: remote.clone(),
+            transport: self.network().transport(),
+            local: self.dial.local.clone(),
             stream: self.dial.options,
         }
     }
 
     /// Whether the kernel chose our port, so that another try would get another one.
     fn may_repeat(&self) -> bool {
-        let chosen = self.dial.local.is_none_or(|local| local.port() == 0);
+        let chosen = self
+            .dial
+            .local
+            .as_ref()
+            .is_none_or(|local| local.port() == Some(0));
         chosen && self.repeats < config::PORT_REPEATS
     }
 
@@ -445,6 +450,10 @@ impl Core {
             let Some(token) = self.engine.redeem(ticket) else {
                 continue;
             };
+            if token.kind() == Some(Kind::Socket) {
+                self.peer_looked_up(token, ticket, addresses);
+                continue;
+            }
             let waits = |dialing: &Dialing| dialing.phase == Phase::LookingUp(ticket);
             let Some(dialing) = self.dials.get(token).filter(|dialing| waits(dialing)) else {
                 continue;
@@ -464,9 +473,10 @@ impl Core {
         let Some(dialing) = self.dials.get_mut(token) else {
             return;
         };
-        match dial_candidates(&dialing.dial.endpoint, looked_up, dialing.dial.local) {
+        let local = dialing.dial.local.as_ref().and_then(Addr::as_socket_addr);
+        match dial_candidates(&dialing.dial.endpoint, looked_up, local) {
             Ok(candidates) => {
-                dialing.waiting = candidates.into();
+                dialing.waiting = candidates.into_iter().map(Addr::from).collect();
                 dialing.phase = Phase::Racing;
                 dialing.next = self.engine.clock.nanos;
                 self.race(token);
@@ -490,7 +500,7 @@ impl Core {
     }
 
     /// The address to be tried now. `None`: not now, and who looks again is arranged.
-    fn next_address(&mut self, token: Token) -> Option<SocketAddr> {
+    fn next_address(&mut self, token: Token) -> Option<Addr> {
         let Self { dials, engine, .. } = self;
         let dialing = dials.get_mut(token)?;
         if dialing.phase != Phase::Racing {
@@ -513,7 +523,7 @@ impl Core {
     }
 
     /// One attempt. `false`: it has failed already, so the next address need not wait.
-    fn attempt(&mut self, token: Token, remote: SocketAddr) -> bool {
+    fn attempt(&mut self, token: Token, remote: Addr) -> bool {
         let Self {
             dials,
             conns,
@@ -523,40 +533,40 @@ impl Core {
         let Some(dialing) = dials.get_mut(token) else {
             return false;
         };
-        let fd = match engine.kernel.socket(&dialing.spec(remote)) {
+        let fd = match engine.kernel.socket(&dialing.spec(&remote)) {
             Ok(fd) => fd,
             Err(fault) => {
-                let error = dialing.error_at(Addr::from(remote), fault);
+                let error = dialing.error_at(remote, fault);
                 dialing.note_error(error);
                 return false;
             }
         };
         // Connect first, register after: an unconnected socket reports a hang-up.
-        let started = fd::connect(engine.kernel.as_mut(), fd, remote);
+        let started = fd::connect(engine.kernel.as_mut(), fd, &remote);
         if let Connecting::Failed(errno) = started {
             engine.kernel.close(fd);
             self.connect_failed(token, remote, errno);
             return false;
         }
         let owner = dialing.owner;
-        let made =
-            conns.insert(|conn| Connection::dialed(conn, fd, remote.into(), token, owner, engine));
+        let peer = remote.clone();
+        let made = conns.insert(|conn| Connection::dialed(conn, fd, peer, token, owner, engine));
         let Some(conn) = made else {
             engine.kernel.close(fd);
             let why = "too many connections".to_owned();
-            let error = dialing.error_at(Addr::from(remote), Cause::Invalid(why));
+            let error = dialing.error_at(remote, Cause::Invalid(why));
             dialing.note_error(error);
             return false;
         };
         if let Err(errno) = engine.kernel.register(fd, conn, Interest::ReadWrite) {
-            let error = dialing.error_at(Addr::from(remote), errno);
+            let error = dialing.error_at(remote, errno);
             dialing.note_error(error);
             self.drop_attempt(conn);
             return false;
         }
         dialing.attempts.push(conn);
         if started == Connecting::Done {
-            self.win(token, conn, remote.into(), Readiness::default());
+            self.win(token, conn, remote, Readiness::default());
         }
         true
     }
@@ -567,7 +577,7 @@ impl Core {
         let Some((fd, dial, remote)) = self
             .conns
             .get(conn)
-            .map(|made| (made.fd(), made.origin, made.peer))
+            .map(|made| (made.fd(), made.origin, made.peer.clone()))
         else {
             return;
         };
@@ -581,16 +591,14 @@ impl Core {
                     // The next address does not wait for its time.
                     dialing.next = self.engine.clock.nanos;
                 }
-                if let Some(remote) = remote.as_socket_addr() {
-                    self.connect_failed(dial, remote, errno);
-                }
+                self.connect_failed(dial, remote, errno);
                 self.race(dial);
             }
         }
     }
 
     /// An attempt has its errno. A bad choice of port by the kernel is worth another one.
-    fn connect_failed(&mut self, token: Token, remote: SocketAddr, errno: Errno) {
+    fn connect_failed(&mut self, token: Token, remote: Addr, errno: Errno) {
         let Some(dialing) = self.dials.get_mut(token) else {
             return;
         };
@@ -599,20 +607,15 @@ impl Core {
             dialing.waiting.push_front(remote);
             return;
         }
-        let error = dialing.error_at(
-            Addr::from(remote),
-            Cause::Syscall {
-                call: "connect",
-                errno,
-            },
-        );
+        let call = "connect";
+        let error = dialing.error_at(remote, Cause::Syscall { call, errno });
         dialing.note_error(error);
     }
 
     /// The first attempt that is connected ends the race; nothing was sent on the others.
     /// Unless it was connected to itself, which is nobody.
     fn win(&mut self, token: Token, conn: Token, peer: Addr, ready: Readiness) {
-        if self.is_self_connected(conn, peer) && self.repeat_self_connect(token, conn, peer) {
+        if self.is_self_connected(conn, &peer) && self.repeat_self_connect(token, conn, &peer) {
             return;
         }
         let Some(dialing) = self.dials.get_mut(token) else {
@@ -633,14 +636,14 @@ impl Core {
         self.engine.connected.push(conn);
     }
 
-    fn is_self_connected(&mut self, conn: Token, peer: Addr) -> bool {
+    fn is_self_connected(&mut self, conn: Token, peer: &Addr) -> bool {
         let Self { conns, engine, .. } = self;
         conns
             .get(conn)
-            .is_some_and(|made| engine.kernel.local_addr(made.fd()) == Ok(peer))
+            .is_some_and(|made| engine.kernel.local_addr(made.fd()).as_ref() == Ok(peer))
     }
 
-    fn repeat_self_connect(&mut self, token: Token, conn: Token, peer: Addr) -> bool {
+    fn repeat_self_connect(&mut self, token: Token, conn: Token, peer: &Addr) -> bool {
         let Some(dialing) = self
             .dials
             .get_mut(token)
@@ -650,7 +653,7 @@ impl Core {
         };
         dialing.repeats += 1;
         dialing.attempts.retain(|&attempt| attempt != conn);
-        dialing.waiting.extend(peer.as_socket_addr());
+        dialing.waiting.push_back(peer.clone());
         dialing.next = self.engine.clock.nanos;
         dialing.make_ready(&mut self.engine);
         self.drop_attempt(conn);
@@ -671,7 +674,7 @@ impl Core {
                     .attempts
                     .first()
                     .and_then(|&conn| self.conns.get(conn));
-                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer.into());
+                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer.clone().into());
                 first.unwrap_or_else(|| dialing.error_at(place, cause.clone()))
             }
         };

@@ -8,15 +8,14 @@
 //! EINTR is retried without a count: each round needs a signal of its own.
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 
 use libc as c;
 
 use crate::address::Addr;
-use crate::kernel::{Errno, Fd, Kernel};
+use crate::kernel::{Batch, Errno, Fd, Kernel, Packet};
 
 /// What one attempt to accept came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
     /// A connection, and who is at its other end.
     Conn(Fd, Addr),
@@ -55,6 +54,35 @@ pub(crate) enum Sent {
     Failed(Errno),
 }
 
+/// What one attempt to receive datagrams came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Came {
+    /// That many, empty ones included.
+    Datagrams(usize),
+    /// None there; the kernel will announce the next.
+    WouldBlock,
+    /// An event, and not the end.
+    Failed(Errno),
+    /// This is no socket, or none any more.
+    Ended(Errno),
+}
+
+/// What one attempt to send datagrams came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Posted {
+    /// The kernel took that many, from the first on.
+    Taken(usize),
+    /// Its buffer is full; the kernel will announce room (or nobody will, where each receiver
+    /// has a buffer of its own).
+    WouldBlock,
+    /// It is short of something that comes back without a word.
+    Transient(Errno),
+    /// The first one can't be sent, or an earlier one has come back.
+    Failed(Errno),
+    /// This is no socket, or none any more.
+    Ended(Errno),
+}
+
 /// What a connect call came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Connecting {
@@ -65,7 +93,7 @@ pub(crate) enum Connecting {
 }
 
 /// What became of a connect that was pending.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Connected(Addr),
     /// A report without an end, which kernels are known to make.
@@ -74,7 +102,7 @@ pub(crate) enum Verdict {
 }
 
 /// One connect: the table of connect(2) for a socket that does not block.
-pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: SocketAddr) -> Connecting {
+pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: &Addr) -> Connecting {
     match kernel.connect(fd, remote) {
         Ok(()) | Err(Errno(c::EISCONN)) => Connecting::Done,
         Err(Errno(c::EINPROGRESS | c::EALREADY | c::EINTR)) => Connecting::Pending,
@@ -179,6 +207,43 @@ fn send(asked: usize, mut call: impl FnMut() -> Result<usize, Errno>) -> Sent {
     }
 }
 
+/// One receive call for datagrams, with signals retried.
+pub(crate) fn receive(kernel: &mut dyn Kernel, fd: Fd, batch: &mut Batch) -> Came {
+    loop {
+        match kernel.receive(fd, batch) {
+            Ok(n) => return Came::Datagrams(n.min(batch.places())),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Came::WouldBlock,
+            Err(errno) if is_no_socket(errno) => return Came::Ended(errno),
+            // ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EMSGSIZE …: what became of something
+            // that was sent earlier (ip(7), udp(7)). The socket is as good as before.
+            Err(errno) => return Came::Failed(errno),
+        }
+    }
+}
+
+/// One send call for datagrams, with signals retried.
+pub(crate) fn post(kernel: &mut dyn Kernel, fd: Fd, packets: &[Packet<'_>]) -> Posted {
+    debug_assert!(!packets.is_empty(), "nothing to send proves nothing");
+    loop {
+        match kernel.send_packets(fd, packets) {
+            // A kernel that takes none and says nothing cannot be waited for.
+            Ok(0) => return Posted::Failed(Errno(c::EIO)),
+            Ok(n) => return Posted::Taken(n.min(packets.len())),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Posted::WouldBlock,
+            // A full device queue (BSD) or a host short of memory: nobody announces the end.
+            Err(errno @ Errno(c::ENOBUFS | c::ENOMEM)) => return Posted::Transient(errno),
+            Err(errno) if is_no_socket(errno) => return Posted::Ended(errno),
+            Err(errno) => return Posted::Failed(errno),
+        }
+    }
+}
+
+fn is_no_socket(errno: Errno) -> bool {
+    matches!(errno.0, c::EBADF | c::ENOTSOCK | c::EFAULT | c::ENOSYS)
+}
+
 /// Whether a broken connection was broken by its peer: the orderly words for it are reset.
 pub(crate) fn is_reset(errno: Errno) -> bool {
     matches!(
@@ -194,22 +259,27 @@ const _: () = assert!(c::EAGAIN == c::EWOULDBLOCK);
 // loop can provoke, and the ones that would be lost among others there.
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::kernel::sim::{Call, SimKernel};
-    use crate::kernel::{ListenSpec, StreamOptions};
+    use crate::kernel::{ListenSpec, StreamOptions, Transport};
 
     /// A listener, and a connection whose client has sent `sent`.
     fn host(sent: &[u8]) -> (SimKernel, Fd, Fd) {
         let mut kernel = SimKernel::new(1);
+        let addr = SocketAddr::from(([127, 0, 0, 1], 7));
         let spec = ListenSpec {
-            addr: ([127, 0, 0, 1], 7).into(),
+            addr: addr.into(),
+            transport: Transport::Stream,
+            mode: None,
             only_v6: true,
             backlog: 16,
             reuse_port: false,
             stream: StreamOptions::default(),
         };
         let listener = kernel.listen(&spec).unwrap();
-        let client = kernel.new_client(spec.addr).unwrap();
+        let client = kernel.new_client(addr).unwrap();
         kernel.peer_send_all(client, sent);
         let (fd, _) = kernel.accept(listener).unwrap();
         (kernel, listener, fd)

@@ -5,10 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use crate::context::{Conn, Context};
+use crate::datagram::{Datagram, Socket};
 use crate::error::{CloseReason, Error};
 use crate::handle::Handle;
 use crate::input::Input;
-use crate::token::{ConnId, DialId, ListenerId, TimerId};
+use crate::token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
+use crate::watch::Ready;
 
 /// What an application does when something happens on one of its connections.
 ///
@@ -193,6 +195,28 @@ pub trait Handler: Sized {
     /// A listener cannot accept for now (descriptors or memory ran out: once per
     /// episode, `error.recovery()` is `BackOff`), or never again (`GiveUp`; it is gone).
     fn on_accept_error(&mut self, cx: &mut Context<'_>, listener: ListenerId, error: &Error) {}
+
+    /// A datagram has come. An empty one is a datagram, too.
+    ///
+    /// The default forgets it.
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {}
+
+    /// A datagram socket's queue has room again, after a send found it full.
+    fn on_socket_writable(&mut self, socket: &mut Socket<'_>) {}
+
+    /// A deadline of a datagram socket has passed: [`Deadline::Read`] or [`Deadline::Write`].
+    /// It fires once per setting; the socket is as usable as before.
+    fn on_socket_timeout(&mut self, socket: &mut Socket<'_>, which: Deadline) {}
+
+    /// Something went wrong on a datagram socket: nobody listens where a datagram went
+    /// (ECONNREFUSED), it was too long (EMSGSIZE), the network is away. At most one per
+    /// socket and turn. The socket lives on, unless `cx.socket(socket)` is `None`: then it
+    /// could not be opened after all, or the kernel has given it up.
+    fn on_socket_error(&mut self, cx: &mut Context<'_>, socket: SocketId, error: &Error) {}
+
+    /// A watched descriptor is ready. What is still ready afterwards is said again in the
+    /// next turn; [`Context::unwatch`] ends it.
+    fn on_ready(&mut self, cx: &mut Context<'_>, watch: WatchId, ready: Ready) {}
 
     /// A free-standing timer set by [`Context::set_timer`] is due. It is gone by now.
     fn on_timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {}

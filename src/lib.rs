@@ -121,6 +121,7 @@ mod config;
 mod connection;
 mod context;
 mod core;
+mod datagram;
 mod dialer;
 mod engine;
 mod error;
@@ -133,27 +134,32 @@ mod kernel;
 mod layer;
 mod listener;
 mod outbound;
+mod packet_queue;
+mod packet_socket;
 mod reactor;
 pub mod sim;
 mod sources;
 mod stats;
 mod timer;
 mod token;
+mod watch;
 
-pub use address::{Addr, AddressError, Endpoint, Network};
+pub use address::{Addr, AddressError, Endpoint, Network, UnixAddr};
 pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
+pub use datagram::{Bind, Datagram, Delivery, DropPolicy, Socket, SocketStats};
 pub use dialer::Dial;
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
 pub use input::Input;
-pub use kernel::Keepalive;
+pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
-pub use token::{ConnId, DialId, ListenerId, TimerId};
+pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
+pub use watch::Ready;
 
 /// The pages of the documentation, so that `cargo test` compiles every code block in them.
 #[cfg(doctest)]

@@ -294,10 +294,8 @@ impl Listener {
             }
             Target::Inherited(owned) => {
                 let adopted = engine.kernel.adopt_listener(owned);
-                (
-                    adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?,
-                    Network::Tcp,
-                )
+                let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
+                (adopted.fd, Network::Tcp)
             }
         };
         let addr = match engine.kernel.local_addr(fd) {
@@ -747,7 +745,12 @@ impl Listener {
     }
 
     fn error(&self, op: Op, cause: Cause) -> Error {
-        Error::new(op, Some(self.network), Some(self.addr.into()), cause)
+        Error::new(
+            op,
+            Some(self.network),
+            Some(self.addr.clone().into()),
+            cause,
+        )
     }
 
     /// Gives everything back.
@@ -786,7 +789,9 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
     let mut first = None;
     for (addr, only_v6) in candidates {
         let spec = ListenSpec {
-            addr,
+            addr: addr.into(),
+            transport: network.transport(),
+            mode: None,
             only_v6,
             backlog: i32::try_from(spec.backlog).unwrap_or(i32::MAX),
             reuse_port: spec.reuse_port,
@@ -810,7 +815,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
 
 /// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is
 /// worth a try. A port in use is not such a failure.
-fn has_no_ipv6(fault: Fault) -> bool {
+pub(crate) fn has_no_ipv6(fault: Fault) -> bool {
     matches!(
         fault.errno.0,
         libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT

@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Listener = 2,
     Timer = 3,
     Dial = 4,
+    Socket = 5,
+    Watch = 6,
 }
 
 /// Bits of a token that hold the index: 268 million sources of one kind in one loop.
@@ -60,6 +62,8 @@ impl Token {
             2 => Some(Kind::Listener),
             3 => Some(Kind::Timer),
             4 => Some(Kind::Dial),
+            5 => Some(Kind::Socket),
+            6 => Some(Kind::Watch),
             _ => None,
         }
     }
@@ -135,6 +139,16 @@ id!(
     DialId, Kind::Dial
 );
 
+id!(
+    /// Names one datagram socket.
+    SocketId, Kind::Socket
+);
+
+id!(
+    /// Names one watched descriptor.
+    WatchId, Kind::Watch
+);
+
 impl TimerId {
     /// Names no timer.
     pub(crate) const NONE: Self = Self(Token((Kind::Timer as u64) << KIND_SHIFT));
@@ -151,7 +165,15 @@ mod tests {
 
     #[test]
     fn a_token_gives_back_its_three_parts() {
-        for kind in [Kind::Conn, Kind::Listener, Kind::Timer] {
+        let kinds = [
+            Kind::Conn,
+            Kind::Listener,
+            Kind::Timer,
+            Kind::Dial,
+            Kind::Socket,
+            Kind::Watch,
+        ];
+        for kind in kinds {
             for index in [0, 1, 4096, MAX_INDEX] {
                 for generation in [0, 1, u32::MAX] {
                     let token = Token::new(kind, index, generation);

@@ -11,10 +11,11 @@
 use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::address::Addr;
+use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -76,6 +77,7 @@ impl Readiness {
         self.0 & other.0 == other.0
     }
 
+    /// Adds what `other` says.
     pub(crate) fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
@@ -109,11 +111,13 @@ pub(crate) struct Event {
 }
 
 /// Which directions a source is registered for. Registered once, never modified.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Interest {
-    /// Listeners.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Interest {
+    /// Reading alone, as listeners are.
     Read,
-    /// Connections.
+    /// Writing alone.
+    Write,
+    /// Both, as connections and datagram sockets are.
     ReadWrite,
 }
 
@@ -152,7 +156,7 @@ impl Keepalive {
     }
 }
 
-/// Options of a TCP stream. On the platforms that inherit them they are set once on the
+/// Options of a stream; those of TCP alone are passed over on a Unix socket. On the platforms that inherit them they are set once on the
 /// listener; `None` leaves the system's value alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct StreamOptions {
@@ -162,10 +166,28 @@ pub(crate) struct StreamOptions {
     pub(crate) send_buffer: Option<usize>,
 }
 
-/// Everything that opening one listening socket needs.
+/// What a socket carries: its type, as socket(2) has it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Transport {
+    /// SOCK_STREAM: TCP, or a Unix stream.
+    Stream,
+    /// SOCK_SEQPACKET, on Unix sockets: a connection whose records keep their bounds.
+    Records,
+    /// SOCK_DGRAM: UDP, or Unix datagrams.
+    Datagrams,
+    /// SOCK_RAW, with the number of its protocol.
+    Raw(u8),
+}
+
+/// Everything that opening one listening socket needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListenSpec {
-    pub(crate) addr: std::net::SocketAddr,
+    pub(crate) addr: Addr,
+    /// A stream or records.
+    pub(crate) transport: Transport,
+    /// Permission bits of a Unix path, set between bind and listen: nobody gets in before.
+    /// `None`: what the umask leaves.
+    pub(crate) mode: Option<u32>,
     /// IPV6_V6ONLY, always set explicitly on IPv6 sockets; `false` makes a dual-stack one.
     pub(crate) only_v6: bool,
     /// Passed to `listen(2)`, which clamps it to the system's maximum.
@@ -175,14 +197,169 @@ pub(crate) struct ListenSpec {
 }
 
 /// Everything that a socket needs before it connects.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DialSpec {
     /// Where it will connect to; decides the family.
-    pub(crate) remote: std::net::SocketAddr,
+    pub(crate) remote: Addr,
+    /// A stream or records.
+    pub(crate) transport: Transport,
     /// Our own end, if somebody cares. Port 0 lets the kernel choose; a wildcard stands for
     /// that of the remote's family.
-    pub(crate) local: Option<std::net::SocketAddr>,
+    pub(crate) local: Option<Addr>,
     pub(crate) stream: StreamOptions,
+}
+
+/// Everything that opening one socket for datagrams needs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct BindSpec {
+    /// Datagrams or raw IP.
+    pub(crate) transport: Transport,
+    /// Our own end; `None` leaves it to the kernel. Decides the family, unless `remote` does.
+    pub(crate) local: Option<Addr>,
+    /// Whom to connect to, after binding: the only one that is heard and spoken to then.
+    pub(crate) remote: Option<Addr>,
+    /// IPV6_V6ONLY, set explicitly on bound IPv6 sockets; `false` makes a dual-stack one.
+    pub(crate) only_v6: bool,
+    /// Permission bits of a Unix path, set right after bind.
+    pub(crate) mode: Option<u32>,
+    /// SO_REUSEADDR (and SO_REUSEPORT on the BSDs): several sockets may hear one group.
+    pub(crate) reuse_addr: bool,
+    /// SO_REUSEPORT (FreeBSD: SO_REUSEPORT_LB): the kernel spreads senders over several sockets.
+    pub(crate) reuse_port: bool,
+    /// SO_BROADCAST.
+    pub(crate) broadcast: bool,
+    /// Has each datagram say which address of ours it was sent to (IP_PKTINFO and its kin).
+    pub(crate) destinations: bool,
+    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
+}
+
+/// One option of a datagram socket, changed while it is open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PacketOption {
+    /// Joins a multicast group on the interface of that number; 0 lets the kernel choose.
+    Join(std::net::IpAddr, u32),
+    /// Leaves it.
+    Leave(std::net::IpAddr, u32),
+    /// Whether this host hears what it sends to groups.
+    MulticastLoop(bool),
+    /// Routers that a datagram to a group may pass, plus one.
+    MulticastTtl(u32),
+    /// Where datagrams to groups leave: the number of an interface.
+    MulticastInterface(u32),
+    /// Routers that any other datagram may pass, plus one.
+    Ttl(u32),
+    /// Whether datagrams may go to broadcast addresses.
+    Broadcast(bool),
+}
+
+/// One datagram to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// `None` on connected sockets.
+    pub(crate) to: Option<&'a Addr>,
+}
+
+/// What one receive call is made into: places of equal size, one for each datagram.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    bytes: Box<[u8]>,
+    size: usize,
+    arrivals: Vec<Arrival>,
+}
+
+/// One datagram that has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    /// Bytes of it that lie in the batch.
+    pub(crate) len: usize,
+    /// It was longer than its place; the rest is lost.
+    pub(crate) truncated: bool,
+    pub(crate) from: Addr,
+    /// Which address of ours it was sent to, if the socket was asked to tell. The port is
+    /// the socket's own and shows as 0.
+    pub(crate) to: Option<std::net::IpAddr>,
+}
+
+impl Batch {
+    /// Room for `places` datagrams of `size` bytes. Zeroed by the allocator: pages that no
+    /// datagram reaches are never touched.
+    pub(crate) fn new(places: usize, size: usize) -> Self {
+        let nobody = Arrival {
+            len: 0,
+            truncated: false,
+            from: Addr::Unix(UnixAddr::UNNAMED),
+            to: None,
+        };
+        Self {
+            bytes: vec![0; places.saturating_mul(size)].into_boxed_slice(),
+            size,
+            arrivals: vec![nobody; places],
+        }
+    }
+
+    /// Bytes that one datagram may have before it is truncated.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(crate) fn places(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    /// A datagram that has come, and its bytes.
+    pub(crate) fn arrival(&self, at: usize) -> (&Arrival, &[u8]) {
+        let arrival = &self.arrivals[at];
+        let begin = at * self.size;
+        (arrival, &self.bytes[begin..begin + arrival.len])
+    }
+
+    /// For the kernel to fill: all places, one after the other, and what is to be said of each.
+    pub(crate) fn parts(&mut self) -> (&mut [u8], &mut [Arrival]) {
+        (&mut self.bytes, &mut self.arrivals)
+    }
+}
+
+/// What one receive call on records, or with descriptors, came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Message {
+    pub(crate) len: usize,
+    /// The record was longer than the buffer; the rest is lost.
+    pub(crate) truncated: bool,
+}
+
+/// Who runs the process at the other end of a Unix socket, as the kernel noted it when the
+/// connection was made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct PeerCred {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Process id, where the system tells (not on macOS and FreeBSD before 13). The process
+    /// may be gone, and its number somebody else's.
+    pub pid: Option<i32>,
+}
+
+/// What stands at a path, for whoever wants to know whether it is still the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PathIdentity {
+    pub(crate) is_socket: bool,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// A connected stream socket that was made elsewhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Adopted {
+    pub(crate) fd: Fd,
+    pub(crate) transport: Transport,
+    /// Our own end.
+    pub(crate) local: Addr,
+    /// The other end; `None` if it is not connected.
+    pub(crate) peer: Option<Addr>,
 }
 
 /// Names one look-up, so that its answer finds whoever asked.
@@ -205,6 +382,7 @@ pub(crate) trait Wake: Send + Sync {
 ///
 /// A call that fails answers the raw errno, undecided. No verb blocks except `poll`
 /// (at most for its timeout) and `lookup`. No verb retries, except where its line says so.
+#[allow(unused_variables)]
 pub(crate) trait Kernel: fmt::Debug + Send {
     // Time and chance.
 
@@ -233,8 +411,9 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 
     /// socket, options, bind, listen: nonblocking, close-on-exec. Closes what it opened if it fails.
     fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault>;
-    /// Takes over a descriptor that must be a listening stream socket (else ENOTSOCK, EINVAL).
-    fn adopt_listener(&mut self, fd: OwnedFd) -> Result<Fd, Fault>;
+    /// Takes over a descriptor that must be a listening socket of a stream or records (else
+    /// ENOTSOCK, EINVAL).
+    fn adopt_listener(&mut self, fd: OwnedFd) -> Result<Adopted, Fault>;
     /// The system's maximum backlog, read anew at each call.
     fn backlog_limit(&mut self) -> u32;
     /// Connections waiting in the accept queue, and the queue's limit. ENOTSUP where the system can't tell.
@@ -253,9 +432,111 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault>;
     /// One connect call, never issued twice on one descriptor. EINPROGRESS, EALREADY and
     /// EINTR say that it is under way; its end is reported as writable.
-    fn connect(&mut self, fd: Fd, remote: std::net::SocketAddr) -> Result<(), Errno>;
+    fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno>;
     /// Who is at the other end; ENOTCONN while nobody is.
     fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno>;
+
+    // Sockets and descriptors made elsewhere, and given away.
+
+    /// Takes over a connected stream or record socket, made nonblocking and close-on-exec
+    /// (else ENOTSOCK, EPROTOTYPE, ENOTCONN).
+    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        Err(Fault {
+            call: "socket",
+            errno: Errno(libc::ENOTSUP),
+        })
+    }
+    /// Takes over a datagram or raw socket, made nonblocking and close-on-exec (else
+    /// ENOTSOCK, EPROTOTYPE).
+    fn adopt_packets(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        Err(Fault {
+            call: "socket",
+            errno: Errno(libc::ENOTSUP),
+        })
+    }
+    /// Takes over any descriptor, as it is: nothing about it is changed.
+    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// Gives a descriptor out of the loop, still open and deregistered. It stays nonblocking
+    /// if it was made so.
+    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// Another descriptor for the same socket, close-on-exec.
+    fn duplicate(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// As `register`, for a descriptor of the application's own. EPERM for what is always
+    /// ready and so cannot be watched: regular files and directories, whatever the system.
+    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// Asks for a new report if `fd` is ready now; works on every system, at the price of up
+    /// to two calls.
+    fn rewatch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+
+    // Datagrams.
+
+    /// socket, options, bind if `local` is given, connect if `remote` is: nonblocking,
+    /// close-on-exec. Closes what it opened if it fails.
+    fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
+        Err(Fault {
+            call: "socket",
+            errno: Errno(libc::ENOTSUP),
+        })
+    }
+    /// One receive call, for as many datagrams as the batch has places (one, on systems
+    /// without recvmmsg). Answers how many came: at least one, and an empty one counts.
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// One send call, for at most [`MAX_PACKETS`] datagrams (one, on systems without
+    /// sendmmsg). Answers how many were taken: at least one; the error is that of the first.
+    fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// The number of the interface of that name.
+    fn interface_index(&mut self, name: &str) -> Option<u32> {
+        None
+    }
+
+    // Unix sockets.
+
+    /// What stands at a path; a symbolic link is not followed (lstat).
+    fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// Connects to a Unix address and hangs up: ECONNREFUSED says that nobody serves it.
+    fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// One receive call that keeps the bounds of records and takes descriptors, made
+    /// close-on-exec, off the socket. `fds: None` closes those that come.
+    fn receive_message(
+        &mut self,
+        fd: Fd,
+        buffer: &mut [u8],
+        fds: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<Message, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
+    /// One send call with descriptors, which travel with the first of the bytes (at least
+    /// one) and stay open here. At most [`MAX_FDS`].
+    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno> {
+        Err(Errno(libc::ENOTSUP))
+    }
 
     // Streams.
 
@@ -300,3 +581,9 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 /// Parts that one vectored call may have (IOV_MAX is 1024 on every supported system; few
 /// flushes have more than a handful, and the array lives on the stack).
 pub(crate) const MAX_PARTS: usize = 64;
+
+/// Datagrams that one call sends at most. The arrays that the system wants live on the stack.
+pub(crate) const MAX_PACKETS: usize = 32;
+
+/// Descriptors that one message may carry (SCM_MAX_FD of Linux; the BSDs allow more).
+pub(crate) const MAX_FDS: usize = 253;

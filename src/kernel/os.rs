@@ -30,8 +30,8 @@ mod tests;
 
 use self::resolver::{Resolver, addresses_of};
 use super::{
-    DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, Kernel, ListenSpec, LookedUp,
-    MAX_PARTS, Readiness, StreamOptions, Ticket, Wake,
+    Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, Kernel, ListenSpec, LookedUp,
+    MAX_PARTS, Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::Addr;
 use crate::token::Token;
@@ -141,6 +141,7 @@ impl Kernel for OsKernel {
         let interest = match interest {
             Interest::Read => mio::Interest::READABLE,
             Interest::ReadWrite => STREAM,
+            Interest::Write => mio::Interest::WRITABLE,
         };
         self.poll
             .registry()
@@ -179,26 +180,31 @@ impl Kernel for OsKernel {
 
     fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
         // Dropping the socket closes it, so each step may simply fail.
-        let socket = open_stream(spec.addr).map_err(fault("socket"))?;
+        let socket = open_stream(ip(&spec.addr)?).map_err(fault("socket"))?;
         prepare_listener(&socket, spec).map_err(fault("setsockopt"))?;
-        let addr = SockAddr::from(spec.addr);
+        let addr = SockAddr::from(ip(&spec.addr)?);
         socket.bind(&addr).map_err(fault("bind"))?;
         socket.listen(spec.backlog).map_err(fault("listen"))?;
         Ok(Fd(socket.into_raw_fd()))
     }
 
-    fn adopt_listener(&mut self, fd: OwnedFd) -> Result<Fd, Fault> {
+    fn adopt_listener(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
         let socket = Socket::from(fd);
         must_listen(&socket).map_err(fault("getsockopt"))?;
         // The interface has no addresses but these to answer `accept` with.
         let addr = socket.local_addr().map_err(fault("getsockname"))?;
-        to_addr(&addr).ok_or(Fault {
+        let local = to_addr(&addr).ok_or(Fault {
             call: "getsockname",
             errno: Errno(libc::EAFNOSUPPORT),
         })?;
         socket.set_nonblocking(true).map_err(fault("setnonblock"))?;
         socket.set_cloexec(true).map_err(fault("fcntl"))?;
-        Ok(Fd(socket.into_raw_fd()))
+        Ok(Adopted {
+            fd: Fd(socket.into_raw_fd()),
+            transport: Transport::Stream,
+            local,
+            peer: None,
+        })
     }
 
     fn backlog_limit(&mut self) -> u32 {
@@ -237,23 +243,23 @@ impl Kernel for OsKernel {
 
     fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
         // Dropping the socket closes it, so each step may simply fail.
-        let remote = canonical(spec.remote);
+        let remote = ip(&spec.remote)?;
         let socket = open_stream(remote).map_err(fault("socket"))?;
         // Before `connect`, because the window that the handshake offers depends on them.
         // A connection without its options is better than none.
         if let Err(error) = apply(&socket, &spec.stream) {
             log::debug!(target: LOG_TARGET, "an option of a socket to {remote}: {error}");
         }
-        if let Some(local) = spec.local {
-            let local = SockAddr::from(own_end(canonical(local), remote));
+        if let Some(local) = &spec.local {
+            let local = SockAddr::from(own_end(ip(local)?, remote));
             socket.bind(&local).map_err(fault("bind"))?;
         }
         Ok(Fd(socket.into_raw_fd()))
     }
 
-    fn connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+    fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         // In the form that `socket` chose the family by.
-        let remote = SockAddr::from(canonical(remote));
+        let remote = SockAddr::from(ip(remote).map_err(|fault| fault.errno)?);
         SockRef::from(&fd).connect(&remote).map_err(errno)
     }
 
@@ -449,7 +455,7 @@ fn open_stream(addr: SocketAddr) -> io::Result<Socket> {
 }
 
 fn prepare_listener(socket: &Socket, spec: &ListenSpec) -> io::Result<()> {
-    if spec.addr.is_ipv6() {
+    if spec.addr.ip().is_some_and(|ip| ip.is_ipv6()) {
         socket.set_only_v6(spec.only_v6)?;
     }
     socket.set_reuse_address(true)?;
@@ -523,6 +529,14 @@ fn accept_stream(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
 /// they are the same peers as without it, so they get the same address.
 fn to_addr(addr: &SockAddr) -> Option<Addr> {
     addr.as_socket().map(|addr| Addr::from(canonical(addr)))
+}
+
+/// The IP address that a verb was given.
+fn ip(addr: &Addr) -> Result<SocketAddr, Fault> {
+    addr.as_socket_addr().map(canonical).ok_or(Fault {
+        call: "socket",
+        errno: Errno(libc::EAFNOSUPPORT),
+    })
 }
 
 fn canonical(addr: SocketAddr) -> SocketAddr {

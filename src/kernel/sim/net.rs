@@ -229,7 +229,8 @@ impl Net {
 
     /// The address that binding to `addr` gives, or EADDRINUSE.
     pub(super) fn bind(&mut self, spec: &ListenSpec) -> Result<SocketAddr, Errno> {
-        let mut addr = spec.addr;
+        let unknown = Errno(libc::EAFNOSUPPORT);
+        let mut addr = spec.addr.as_socket_addr().ok_or(unknown)?;
         if addr.port() != 0 {
             return self
                 .may_bind(addr, spec)

@@ -122,6 +122,7 @@ fn masked(ready: Readiness, interest: Interest) -> Readiness {
     match interest {
         Interest::Read => Readiness(ready.0 & !Readiness::WRITABLE.0),
         Interest::ReadWrite => ready,
+        Interest::Write => Readiness(ready.0 & !Readiness::READABLE.0),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{FIRST_DYNAMIC_PORT, Happening, Link, Nanos, Net, Stage, Way};
 use super::{following, overlap};
+use crate::address::Addr;
 use crate::kernel::sim::nanos;
 use crate::kernel::{DialSpec, Errno, Fd, Readiness, StreamOptions};
 
@@ -64,9 +65,11 @@ impl Net {
 
     /// The address of a socket that asks for one of its own, or for none.
     pub(crate) fn bind_socket(&mut self, spec: &DialSpec) -> Result<SocketAddr, Errno> {
-        let remote = canonical(spec.remote);
+        let unknown = Errno(libc::EAFNOSUPPORT);
+        let remote = canonical(spec.remote.as_socket_addr().ok_or(unknown)?);
         let anywhere = SocketAddr::new(unspecified(remote), 0);
-        let mut local = spec.local.map_or(anywhere, canonical);
+        let own = spec.local.as_ref().and_then(Addr::as_socket_addr);
+        let mut local = own.map_or(anywhere, canonical);
         if local.ip().is_unspecified() {
             local.set_ip(anywhere.ip());
         }
