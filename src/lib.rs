@@ -106,6 +106,7 @@
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
+//! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
 //! | know how the loop is doing | [`Stats`], [`Summary`] |
@@ -134,6 +135,7 @@ mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod mux;
 mod outbound;
 mod packet_queue;
 mod packet_socket;
@@ -157,6 +159,7 @@ pub use handler::{Closed, Deadline, Handler};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
+pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
