@@ -103,6 +103,7 @@
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
+//! | read and write addresses | [`Endpoint`], [`Addr`], [`UnixAddr`], [`Network`], [`resolve()`], [`parse_ip`], [`split_host_port`], [`join_host_port`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
@@ -123,6 +124,7 @@ mod context;
 mod core;
 mod datagram;
 mod dialer;
+mod endpoint;
 mod engine;
 mod error;
 mod fd;
@@ -135,6 +137,7 @@ mod layer;
 mod listener;
 mod outbound;
 mod reactor;
+mod resolve;
 pub mod sim;
 mod sources;
 mod stats;
@@ -142,12 +145,13 @@ mod timer;
 mod token;
 mod watch;
 
-pub use address::{Addr, AddressError, Endpoint, Network, UnixAddr};
+pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
 pub use datagram::{Datagram, Socket};
 pub use dialer::Dial;
+pub use endpoint::{Endpoint, join_host_port, split_host_port};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
@@ -155,6 +159,7 @@ pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
 pub use reactor::{Reactor, Summary, Turn};
+pub use resolve::resolve;
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
 pub use watch::Ready;
