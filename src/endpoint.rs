@@ -253,10 +253,6 @@ impl Endpoint {
     }
 
     /// Refuses the networks whose sockets carry no datagrams.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "for the room that opens sockets for datagrams")
-    )]
     pub(crate) fn for_bind(&self) -> Result<(), Error> {
         match self.network.transport() {
             Transport::Datagrams | Transport::Raw(_) => Ok(()),
