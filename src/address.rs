@@ -544,3 +544,435 @@ const UNKNOWN_PROTOCOL: &str = "unknown IP protocol specified";
 // Our own, where Go has none.
 const NOT_AN_ADDRESS: &str = "neither an IP address with a port nor a Unix address";
 const NUL_IN_PATH: &str = "NUL in path";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    const NETWORKS: [Network; 15] = [
+        Network::Tcp,
+        Network::Tcp4,
+        Network::Tcp6,
+        Network::Udp,
+        Network::Udp4,
+        Network::Udp6,
+        Network::Unix,
+        Network::Unixgram,
+        Network::Unixpacket,
+        Network::Ip(0),
+        Network::Ip(255),
+        Network::Ip4(1),
+        Network::Ip4(255),
+        Network::Ip6(0),
+        Network::Ip6(58),
+    ];
+
+    fn text_of<T: FromStr<Err = AddressError>>(text: &str) -> String {
+        match text.parse::<T>() {
+            Ok(_) => panic!("{text} parses"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_network_is_known_by_its_exact_name() {
+        for network in NETWORKS {
+            assert_eq!(network.to_string().parse(), Ok(network));
+        }
+        let unknown = [
+            "", "TCP", "tcp ", "tcp5", "tcp:80", "udp:53", "foo", "datakit", "Unix", "ip", "ip4",
+            "ip6", "IP:1", "ip5:1", "ip:1:2", "icmp", ":1", "unix:1",
+        ];
+        for text in unknown {
+            assert_eq!(text_of::<Network>(text), format!("unknown network {text}"));
+        }
+        assert_eq!(format!("{:>6}", Network::Tcp), "   tcp");
+        assert_eq!(format!("{:>6}", Network::Ip4(1)), " ip4:1");
+    }
+
+    #[test]
+    fn a_protocol_is_a_number_below_256_or_a_name_in_any_case() {
+        let rows = [
+            ("ip:icmp", Network::Ip(1)),
+            ("ip4:igmp", Network::Ip4(2)),
+            ("ip4:tcp", Network::Ip4(6)),
+            ("ip4:UDP", Network::Ip4(17)),
+            ("ip6:IPv6-ICMP", Network::Ip6(58)),
+            ("ip:0", Network::Ip(0)),
+            ("ip4:007", Network::Ip4(7)),
+            ("ip6:255", Network::Ip6(255)),
+        ];
+        for (text, network) in rows {
+            assert_eq!(text.parse(), Ok(network), "{text}");
+        }
+        let long = "a-protocol-name-of-26-byte";
+        for protocol in [
+            "256",
+            "99999999999",
+            "+1",
+            "-1",
+            "1x",
+            "no such",
+            "\u{0661}",
+            long,
+        ] {
+            let wanted = format!("address {protocol}: unknown IP protocol specified");
+            assert_eq!(text_of::<Network>(&format!("ip4:{protocol}")), wanted);
+        }
+        assert_eq!(text_of::<Network>("ip4:"), "unknown IP protocol specified");
+    }
+
+    #[test]
+    fn a_network_has_the_socket_that_carries_it() {
+        let rows = [
+            ("tcp tcp4 tcp6 unix", Transport::Stream),
+            ("unixpacket", Transport::Records),
+            ("udp udp4 udp6 unixgram", Transport::Datagrams),
+            ("ip:7 ip4:7 ip6:7", Transport::Raw(7)),
+        ];
+        for (networks, transport) in rows {
+            for network in networks.split(' ') {
+                assert_eq!(network.parse::<Network>().unwrap().transport(), transport);
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_prints_as_go_prints_it() {
+        let rows = [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("[fe80::1%2]:80", "[fe80::1%2]:80"),
+            ("[fe80::1%0]:80", "[fe80::1]:80"),
+            ("[::]:0", "[::]:0"),
+            ("[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("[1:0:0:2:0:0:0:3]:1", "[1:0:0:2::3]:1"),
+        ];
+        for (typed, text) in rows {
+            let addr: SocketAddr = typed.parse().unwrap();
+            assert_eq!(Addr::from(addr).to_string(), text);
+            assert_eq!(Addr::Ip(addr).to_string(), text);
+            assert_eq!(format!("{:?}", Addr::Ip(addr)), text);
+        }
+        assert_eq!(
+            format!("{:>14}", Addr::from(SocketAddr::from(([1, 2, 3, 4], 80)))),
+            "    1.2.3.4:80"
+        );
+    }
+
+    #[test]
+    fn a_mapped_address_counts_as_ipv4_everywhere() {
+        let mapped: SocketAddr = "[::ffff:127.0.0.1%3]:80".parse().unwrap();
+        let v4 = SocketAddr::from(([127, 0, 0, 1], 80));
+        for addr in [Addr::Ip(mapped), Addr::from(mapped)] {
+            assert_eq!(addr.ip(), parse_ip("127.0.0.1"));
+            assert_eq!(addr.port(), Some(80));
+            assert_eq!(addr.as_socket_addr(), Some(v4));
+        }
+        assert_eq!(Addr::from(mapped), Addr::from(v4));
+    }
+
+    #[test]
+    fn an_address_text_is_a_literal_with_a_number_or_a_unix_address() {
+        let why = "neither an IP address with a port nor a Unix address";
+        let refused = [
+            "127.0.0.1",
+            ":80",
+            "localhost:80",
+            "127.0.0.1:http",
+            "127.0.0.1:65536",
+            "[fe80::1%lo]:80",
+            "::1:80:",
+            "x.sock",
+        ];
+        for text in refused {
+            assert_eq!(text_of::<Addr>(text), format!("address {text}: {why}"));
+        }
+        assert_eq!(text_of::<Addr>(""), why);
+        assert_eq!(text_of::<Addr>("/a\0b"), "address /a\0b: NUL in path");
+        for text in ["/run/x.sock", "./x.sock", "/", "@"] {
+            let addr: Addr = text.parse().unwrap();
+            assert_eq!(addr.to_string(), text);
+            assert_eq!(
+                (addr.ip(), addr.port(), addr.as_socket_addr()),
+                (None, None, None)
+            );
+            assert_eq!(addr.as_unix(), text.parse().ok().as_ref());
+        }
+    }
+
+    #[test]
+    fn a_unix_name_is_a_path_or_nothing() {
+        let path: UnixAddr = "/run/x.sock".parse().unwrap();
+        assert_eq!(path.path(), Some(Path::new("/run/x.sock")));
+        assert_eq!(path.bytes(), b"/run/x.sock");
+        assert_eq!((path.abstract_name(), path.is_unnamed()), (None, false));
+        let relative: UnixAddr = "x.sock".parse().unwrap();
+        assert_eq!(relative.to_string(), "x.sock");
+        for text in ["", "@"] {
+            let nobody: UnixAddr = text.parse().unwrap();
+            assert!(nobody.is_unnamed());
+            assert_eq!((nobody.path(), nobody.abstract_name()), (None, None));
+            assert_eq!(nobody.bytes(), b"");
+            assert_eq!(format!("{nobody} {nobody:?}"), "@ @");
+        }
+        assert_eq!(text_of::<UnixAddr>("a\0b"), "address a\0b: NUL in path");
+        assert_eq!(text_of::<UnixAddr>("\0"), "address \0: NUL in path");
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn an_at_sign_begins_an_abstract_name() {
+        for (text, name) in [
+            ("@x", &b"\0x"[..]),
+            ("@/a/b", b"\0/a/b"),
+            ("@a\0b", b"\0a\0b"),
+        ] {
+            let addr: UnixAddr = text.parse().unwrap();
+            assert_eq!(addr.bytes(), name);
+            assert_eq!(addr.abstract_name(), Some(&name[1..]));
+            assert_eq!((addr.path(), addr.is_unnamed()), (None, false));
+            assert_eq!(addr.to_string(), text);
+            assert_eq!(UnixAddr::from_abstract_name(&name[1..]), Ok(addr.clone()));
+            assert_eq!(text.parse(), Ok(Addr::from(addr)));
+        }
+        assert_eq!(
+            UnixAddr::from_abstract_name(b"").unwrap_err().to_string(),
+            "missing address"
+        );
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    #[test]
+    fn an_at_sign_begins_a_path_like_any_other() {
+        let addr: UnixAddr = "@x".parse().unwrap();
+        assert_eq!(addr.path(), Some(Path::new("@x")));
+        assert_eq!(addr.to_string(), "@x");
+    }
+
+    #[test]
+    fn a_typed_path_is_never_an_abstract_name() {
+        for path in ["@x", "@", "x", "/run/x", "./@x", "@/x"] {
+            let addr = UnixAddr::try_from(Path::new(path)).unwrap();
+            let named = addr.path().unwrap();
+            assert_eq!(Path::new(".").join(named), Path::new(".").join(path));
+            assert_eq!(addr.to_string().parse(), Ok(addr.clone()));
+            assert_eq!(UnixAddr::try_from(PathBuf::from(path)), Ok(addr));
+        }
+        let rows = [("", "missing address"), ("a\0", "address a\0: NUL in path")];
+        for (path, wanted) in rows {
+            let error = UnixAddr::try_from(Path::new(path)).unwrap_err();
+            assert_eq!(error.to_string(), wanted);
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_print_lossily() {
+        let rows: [(&[u8], &str); 3] = [
+            (b"/tmp/\xff", "/tmp/\u{fffd}"),
+            (b"\0\xff\0", "@\u{fffd}\0"),
+            (b"\0", "@"),
+        ];
+        for (name, text) in rows {
+            assert_eq!(UnixAddr::from_bytes(name).to_string(), text);
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[test]
+    fn a_path_that_a_peer_has_does_not_print_as_an_abstract_name() {
+        let addr = UnixAddr::from_bytes(b"@x");
+        assert_eq!(addr.path(), Some(Path::new("@x")));
+        assert_eq!(addr.to_string(), "./@x");
+    }
+
+    #[test]
+    fn an_address_fits_in_32_bytes() {
+        assert!(size_of::<Addr>() <= 32);
+    }
+
+    /// Section 4.7 of the facts: what Go reads since it counts digits, exactly.
+    #[test]
+    fn an_ip_literal_is_read_strictly() {
+        let accepted = [
+            ("1.2.3.4", "1.2.3.4"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("255.255.255.255", "255.255.255.255"),
+            ("127.0.1.2", "127.0.1.2"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::", "::"),
+            ("::1", "::1"),
+            ("FE80::A", "fe80::a"),
+            ("1:2:3:4:5:6:7::", "1:2:3:4:5:6:7:0"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+            ("::ffff:127.1.2.3", "127.1.2.3"),
+            ("::ffff:7f01:0203", "127.1.2.3"),
+            ("0:0:0:0:0000:ffff:127.1.2.3", "127.1.2.3"),
+            ("0:0:0:0::ffff:127.1.2.3", "127.1.2.3"),
+            ("::1.2.3.4", "::102:304"),
+            ("1:2:3:4:5:6:1.2.3.4", "1:2:3:4:5:6:102:304"),
+            ("2001:4860:0:2001::68", "2001:4860:0:2001::68"),
+            (
+                "2001:4860:0000:2001:0000:0000:0000:0068",
+                "2001:4860:0:2001::68",
+            ),
+        ];
+        for (text, wanted) in accepted {
+            let ip = parse_ip(text);
+            assert!(ip.is_some(), "{text}");
+            // Both sides are read, since the standard library may print `::1.2.3.4`.
+            assert_eq!(ip, parse_ip(wanted), "{text}");
+        }
+        assert!(parse_ip("::ffff:1.2.3.4").unwrap().is_ipv4());
+        let refused = [
+            "",
+            "01.2.3.4",
+            "00.0.0.0",
+            "127.000.000.001",
+            "127.001.002.003",
+            "127.007.008.009",
+            "127.010.020.030",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "127.0.0.256",
+            "0x1.2.3.4",
+            " 1.2.3.4",
+            "1.2.3.4 ",
+            "+1.2.3.4",
+            "-0.0.0.0",
+            "0.-1.0.0",
+            "0.0.-2.0",
+            "0.0.0.-3",
+            "1..2.3",
+            "abc",
+            "123:",
+            "1:",
+            "::ffff:01.2.3.4",
+            "::ffff:127.001.002.003",
+            "::ffff:127.007.008.009",
+            "::ffff:127.010.020.030",
+            "0:0:0:0:000000:ffff:127.1.2.3",
+            "1::2::3",
+            "::1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7:8:9",
+            "1.2.3.4::",
+            "12345::",
+            "00001::",
+            "0000000000000001::",
+            "[::1]",
+            "a1:a2:a3:a4::b1:b2:b3:b4",
+            "::1%lo",
+            "fe80::1%lo0",
+            "fe80::1%911",
+            "\u{0661}.2.3.4",
+        ];
+        for text in refused {
+            assert_eq!(parse_ip(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_error_without_a_network_still_says_what_was_wrong() {
+        let error = "ip4:bogus".parse::<Network>().unwrap_err();
+        assert_eq!(
+            error.into_error(Op::Listen).to_string(),
+            "listen: address bogus: unknown IP protocol specified"
+        );
+        let error = "foo".parse::<Network>().unwrap_err();
+        assert_eq!(format!("{error:?}"), "AddressError(unknown network foo)");
+        let converted = io::Error::from(error);
+        assert_eq!(converted.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(converted.to_string(), "unknown network foo");
+    }
+
+    fn any_network() -> impl Strategy<Value = Network> {
+        let raw = (any::<u8>(), 0..3).prop_map(|(protocol, which)| match which {
+            0 => Network::Ip(protocol),
+            1 => Network::Ip4(protocol),
+            _ => Network::Ip6(protocol),
+        });
+        prop_oneof![proptest::sample::select(NETWORKS.to_vec()), raw]
+    }
+
+    fn any_socket_addr() -> impl Strategy<Value = SocketAddr> {
+        let v6 = any::<(u128, u16, u32, u32)>().prop_map(|(ip, port, flow, scope)| {
+            SocketAddrV6::new(ip.into(), port, flow, scope).into()
+        });
+        let mapped = any::<(u32, u16, u32)>().prop_map(|(ip, port, scope)| {
+            SocketAddrV6::new(Ipv4Addr::from(ip).to_ipv6_mapped(), port, 0, scope).into()
+        });
+        let v4 =
+            any::<(u32, u16)>().prop_map(|(ip, port)| SocketAddr::from((Ipv4Addr::from(ip), port)));
+        prop_oneof![v4, v6, mapped]
+    }
+
+    /// Whether a name, as the kernel may report it, is one that text can express.
+    fn is_expressible(name: &[u8]) -> bool {
+        let is_text = std::str::from_utf8(name).is_ok();
+        is_text && !name.starts_with(b"@") && name != b"\0"
+    }
+
+    proptest! {
+        #[test]
+        fn every_network_prints_back(network in any_network()) {
+            prop_assert_eq!(network.to_string().parse(), Ok(network));
+        }
+
+        #[test]
+        fn every_ip_address_prints_back(addr in any_socket_addr()) {
+            let addr = Addr::from(addr);
+            prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+        }
+
+        #[test]
+        fn every_unix_name_that_is_text_prints_back(path in "[^\0]{0,20}", name in "(?s).{0,20}") {
+            let path = UnixAddr::from_bytes(path.as_bytes());
+            if is_expressible(path.bytes()) {
+                prop_assert_eq!(path.to_string().parse(), Ok(path.clone()));
+            }
+            if path.is_unnamed() || path.bytes().contains(&b'/') && is_expressible(path.bytes()) {
+                let addr = Addr::from(path);
+                prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+            }
+            let name = UnixAddr::from_bytes(&[b"\0", name.as_bytes()].concat());
+            if ABSTRACT_NAMES && is_expressible(name.bytes()) {
+                let addr = Addr::from(name.clone());
+                prop_assert_eq!(name.to_string().parse(), Ok(name));
+                prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let name = UnixAddr::from_bytes(&bytes);
+            let _ = format!("{name} {:?}", Addr::from(name.clone()));
+            let _ = UnixAddr::try_from(Path::new(OsStr::from_bytes(&bytes)));
+            let text = String::from_utf8_lossy(&bytes);
+            let _ = (text.parse::<Network>(), text.parse::<Addr>(), text.parse::<UnixAddr>());
+            let _ = parse_ip(&text);
+        }
+
+        #[test]
+        fn no_text_panics_and_what_parses_prints_back(
+            text in "(?s).*",
+            like in r"(ip[46]?|unix|@|/)?[\[\]:%/.@0-9a-f\x00]{0,20}",
+        ) {
+            for text in [&text, &like] {
+                let _ = parse_ip(text);
+                if let Ok(network) = text.parse::<Network>() {
+                    prop_assert_eq!(network.to_string().parse(), Ok(network));
+                }
+                if let Ok(addr) = text.parse::<Addr>() {
+                    prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+                }
+                if let Ok(addr) = text.parse::<UnixAddr>() {
+                    prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+                }
+            }
+        }
+    }
+}

@@ -202,3 +202,205 @@ const PROTOCOLS: [(&str, u8); 5] = [
     ("udp", 17),
     ("ipv6-icmp", 58),
 ];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn resolves(network: &str, address: &str, wanted: &str) {
+        match resolve(network, address) {
+            Ok(addr) => assert_eq!(addr.to_string(), wanted, "{network} {address}"),
+            Err(error) => assert_eq!(error.to_string(), wanted, "{network} {address}"),
+        }
+    }
+
+    #[test]
+    fn the_services_of_go_are_built_in_in_any_case() {
+        for (name, port) in TCP_SERVICES {
+            assert_eq!(service_port("tcp", name), Some(port));
+            assert_eq!(service_port("tcp", &name.to_uppercase()), Some(port));
+        }
+        assert_eq!(service_port("tcp", "Https"), Some(443));
+        assert_eq!(service_port("udp", "domain"), Some(53));
+        assert_eq!(service_port("udp", "DoMaIn"), Some(53));
+    }
+
+    #[test]
+    fn the_protocols_of_go_are_built_in_in_any_case() {
+        for (name, number) in PROTOCOLS {
+            assert_eq!(protocol_number(name), Some(number));
+            assert_eq!(protocol_number(&name.to_uppercase()), Some(number));
+        }
+        assert_eq!(protocol_number("ICmp"), Some(1));
+    }
+
+    #[test]
+    fn a_name_that_is_in_no_table_is_unknown() {
+        for name in ["", " ", "bogus-service", "http ", "\u{0131}map2", "a\0b"] {
+            assert_eq!(service_port("tcp", name), None, "{name}");
+            assert_eq!(service_port("udp", name), None, "{name}");
+            assert_eq!(protocol_number(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_of_more_than_25_bytes_are_not_looked_for() {
+        assert_eq!(table_key(&"x".repeat(25)), Some("x".repeat(25)));
+        assert_eq!(table_key(&"x".repeat(26)), None);
+    }
+
+    #[test]
+    fn a_table_of_services_is_read_as_go_reads_it() {
+        let text = "# comment\n\
+                    http\t80/tcp www www-http # World Wide Web\n\
+                    Case 1000/udp ALIAS\n\
+                    twice 1/tcp\n\
+                    twice 2/tcp\n\
+                    both 7/tcp\n\
+                    both 7/udp#no blank before it\n\
+                    zero 0/tcp\nlarge 65536/tcp\nnegative -1/tcp\nbare 5\nsctp 9/sctp\n\
+                    tcpx 9/tcpx\nalone\n   \nhalf 80\u{fffd}/tcp\n";
+        let services = read_services(text);
+        let port = |protocol, name: &str| services.get(&(protocol, name.to_owned())).copied();
+        for name in ["http", "www", "www-http"] {
+            assert_eq!(port("tcp", name), Some(80));
+            assert_eq!(port("udp", name), None);
+        }
+        assert_eq!(port("udp", "case"), Some(1000));
+        assert_eq!(port("udp", "alias"), Some(1000));
+        assert_eq!(port("tcp", "twice"), Some(2));
+        assert_eq!(
+            (port("tcp", "both"), port("udp", "both")),
+            (Some(7), Some(7))
+        );
+        assert_eq!(services.len(), 8);
+    }
+
+    #[test]
+    fn a_table_of_protocols_is_read_as_go_reads_it() {
+        let text = "# comment\n\
+                    ip 0 IP # internet protocol\n\
+                    gre\t47\tGRE\n\
+                    gre 48\n\
+                    large 256\nsigned -1\nalone\nword x\n";
+        let protocols = read_protocols(text);
+        assert_eq!(protocols.get("ip"), Some(&0));
+        assert_eq!(protocols.get("gre"), Some(&47));
+        assert_eq!(protocols.len(), 2);
+    }
+
+    #[test]
+    fn a_table_that_is_missing_or_no_text_is_harmless() {
+        assert_eq!(resolver::table("/no/such/table"), "");
+        assert_eq!(resolver::table("/"), "");
+        assert!(read_services("").is_empty());
+        assert!(read_services("\u{fffd} \u{fffd}/tcp\n\0 1/\n").is_empty());
+    }
+
+    #[test]
+    fn an_address_is_resolved_as_go_resolves_it() {
+        let rows = [
+            ("tcp", "127.0.0.1:80", "127.0.0.1:80"),
+            ("tcp", "127.0.0.1:http", "127.0.0.1:80"),
+            ("udp", "[::1]:domain", "[::1]:53"),
+            ("tcp", "[::ffff:127.0.0.1]:80", "127.0.0.1:80"),
+            ("tcp6", "[fe80::1%2]:80", "[fe80::1%2]:80"),
+            ("tcp", "[::]:80", "[::]:80"),
+            ("tcp4", "[::]:80", "0.0.0.0:80"),
+            ("ip", "127.0.0.1", "127.0.0.1:0"),
+            ("ip", "::", "[::]:0"),
+            ("ip4:icmp", "127.0.0.1", "127.0.0.1:0"),
+            ("ip6", "fe80::1%2", "[fe80::1%2]:0"),
+            ("unix", "/run/x.sock", "/run/x.sock"),
+            ("unixgram", "", "@"),
+        ];
+        for (network, address, wanted) in rows {
+            resolves(network, address, wanted);
+        }
+    }
+
+    #[test]
+    fn an_empty_host_is_never_looked_up() {
+        let rows = [
+            ("tcp", ":80", "[::]:80"),
+            ("tcp", "", "[::]:0"),
+            ("tcp4", ":80", "0.0.0.0:80"),
+            ("udp6", ":53", "[::]:53"),
+            ("ip", "", "0.0.0.0:0"),
+            ("ip4", "", "0.0.0.0:0"),
+            ("ip6", "", "[::]:0"),
+        ];
+        for (network, address, wanted) in rows {
+            resolves(network, address, wanted);
+        }
+    }
+
+    #[test]
+    fn what_does_not_resolve_says_why_and_no_more() {
+        let rows = [
+            (
+                "tcp",
+                "127.0.0.1",
+                "address 127.0.0.1: missing port in address",
+            ),
+            ("tcp", ":bogus", "address tcp/bogus: unknown port"),
+            ("udp", ":65536", "address 65536: invalid port"),
+            ("tcp4", "[::1]:80", "address ::1: no suitable address found"),
+            (
+                "ip6",
+                "127.0.0.1",
+                "address 127.0.0.1: no suitable address found",
+            ),
+            ("", "127.0.0.1:80", "unknown network "),
+            ("tcp:80", "x", "unknown network tcp:80"),
+            (
+                "ip4:bogus",
+                "x",
+                "address bogus: unknown IP protocol specified",
+            ),
+            (
+                "tcp",
+                "[fe80::1%nosuchif]:80",
+                "address fe80::1%nosuchif: no such interface",
+            ),
+            (
+                "tcp",
+                "[fe80::1%a\0b]:80",
+                "address fe80::1%a\0b: no such interface",
+            ),
+            ("unix", "a\0b", "address a\0b: NUL in path"),
+        ];
+        for (network, address, wanted) in rows {
+            resolves(network, address, wanted);
+        }
+        let error = resolve("tcp", ":bogus").unwrap_err();
+        assert_eq!(error.op(), Op::Resolve);
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_host_name_is_looked_up() {
+        resolves("tcp4", "localhost:80", "127.0.0.1:80");
+        // What the resolver calls it differs; whether it can be reached at all, too.
+        let error = resolve("tcp", "no-such-name.invalid:80").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("lookup no-such-name.invalid: ")
+        );
+        assert_eq!(error.recovery(), crate::error::Recovery::BackOff);
+        assert!(resolve("tcp", "a\0b:80").is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_interface_is_known_by_its_name() {
+        let number = resolver::interface_index("lo").unwrap();
+        let wanted = format!("[fe80::1%{number}]:80");
+        resolves("tcp", "[fe80::1%lo]:80", &wanted);
+        assert_eq!(resolver::interface_index(""), None);
+        assert_eq!(resolver::interface_index(&"x".repeat(1000)), None);
+    }
+}
