@@ -213,6 +213,15 @@ impl Addr {
         }
     }
 
+    /// The address of the Unix socket at a path.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnixAddr::from_path`].
+    pub fn from_unix_path(path: impl AsRef<Path>) -> Result<Self, AddressError> {
+        UnixAddr::from_path(path).map(Self::Unix)
+    }
+
     /// The name of a Unix socket; `None` for addresses of another kind.
     pub fn as_unix(&self) -> Option<&UnixAddr> {
         match self {
@@ -225,6 +234,19 @@ impl Addr {
 impl From<SocketAddr> for Addr {
     fn from(addr: SocketAddr) -> Self {
         Self::Ip(plain(addr))
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Addr {
+    fn from((ip, port): (I, u16)) -> Self {
+        SocketAddr::new(ip.into(), port).into()
+    }
+}
+
+/// A copy, so that what is borrowed can be handed on.
+impl From<&Self> for Addr {
+    fn from(addr: &Self) -> Self {
+        addr.clone()
     }
 }
 
@@ -313,6 +335,23 @@ impl UnixAddr {
     /// its final NUL.
     pub(crate) fn from_bytes(name: &[u8]) -> Self {
         Self((!name.is_empty()).then(|| Arc::from(name)))
+    }
+
+    /// A path as a name, and nothing else than a path: one that begins with `@` gets `./`
+    /// before it where that would be an abstract name.
+    ///
+    /// # Errors
+    ///
+    /// `missing address` if it is empty; `address X: NUL in path`. A path that is too long is
+    /// refused by the kernel (EINVAL), later.
+    pub fn from_path(path: impl AsRef<Path>) -> Result<Self, AddressError> {
+        let path = path.as_ref();
+        let made = if reads_as_a_name(path) {
+            Self::of_path(Path::new(".").join(path).as_os_str().as_bytes())
+        } else {
+            Self::of_path(path.as_os_str().as_bytes())
+        };
+        made.map_err(|cause| AddressError::new(None, cause))
     }
 
     /// An abstract name of any bytes, which need not be UTF-8 and may contain NUL.
@@ -406,28 +445,21 @@ impl FromStr for UnixAddr {
     }
 }
 
-/// A path and nothing else: one that begins with `@` gets `./` before it where that would
-/// be an abstract name. An empty one is an error, `missing address`, and so is one with a
-/// NUL inside, `address X: NUL in path`.
+/// As [`UnixAddr::from_path`].
 impl TryFrom<&Path> for UnixAddr {
     type Error = AddressError;
 
     fn try_from(path: &Path) -> Result<Self, AddressError> {
-        let made = if reads_as_a_name(path) {
-            Self::of_path(Path::new(".").join(path).as_os_str().as_bytes())
-        } else {
-            Self::of_path(path.as_os_str().as_bytes())
-        };
-        made.map_err(|cause| AddressError::new(None, cause))
+        Self::from_path(path)
     }
 }
 
-/// As from `&Path`.
+/// As [`UnixAddr::from_path`].
 impl TryFrom<PathBuf> for UnixAddr {
     type Error = AddressError;
 
     fn try_from(path: PathBuf) -> Result<Self, AddressError> {
-        path.as_path().try_into()
+        Self::from_path(path)
     }
 }
 
@@ -756,11 +788,13 @@ mod tests {
     #[test]
     fn a_typed_path_is_never_an_abstract_name() {
         for path in ["@x", "@", "x", "/run/x", "./@x", "@/x"] {
-            let addr = UnixAddr::try_from(Path::new(path)).unwrap();
+            let addr = UnixAddr::from_path(path).unwrap();
             let named = addr.path().unwrap();
             assert_eq!(Path::new(".").join(named), Path::new(".").join(path));
             assert_eq!(addr.to_string().parse(), Ok(addr.clone()));
-            assert_eq!(UnixAddr::try_from(PathBuf::from(path)), Ok(addr));
+            assert_eq!(UnixAddr::try_from(Path::new(path)), Ok(addr.clone()));
+            assert_eq!(UnixAddr::try_from(PathBuf::from(path)), Ok(addr.clone()));
+            assert_eq!(Addr::from_unix_path(path), Ok(addr.into()));
         }
         let rows = [("", "missing address"), ("a\0", "address a\0: NUL in path")];
         for (path, wanted) in rows {
@@ -796,7 +830,7 @@ mod tests {
 
     /// Section 4.7 of the facts: what Go reads since it counts digits, exactly.
     #[test]
-    fn an_ip_literal_is_read_strictly() {
+    fn an_ip_literal_is_read_as_go_reads_it() {
         let accepted = [
             ("1.2.3.4", "1.2.3.4"),
             ("0.0.0.0", "0.0.0.0"),
@@ -827,6 +861,11 @@ mod tests {
             assert_eq!(ip, parse_ip(wanted), "{text}");
         }
         assert!(parse_ip("::ffff:1.2.3.4").unwrap().is_ipv4());
+    }
+
+    /// The rest of that table.
+    #[test]
+    fn what_some_programs_read_as_an_ip_literal_is_none() {
         let refused = [
             "",
             "01.2.3.4",
