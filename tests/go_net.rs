@@ -112,7 +112,7 @@ fn a_deadline_in_the_past_ends_the_waiting_of_a_connection_that_nobody_talks_to(
     server.stop();
 }
 
-// Go 43 and 44, TestCloseUnblocksRead and TestNotTemporaryRead.
+// Go 43, 44, TestCloseUnblocksRead and TestNotTemporaryRead.
 #[test]
 fn a_peer_that_closes_is_the_end_and_one_that_resets_is_an_error() {
     let recorder = Recorder::new();

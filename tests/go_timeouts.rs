@@ -33,8 +33,8 @@ fn secs(n: u64) -> Duration {
 
 const FAR: ([u8; 4], u16) = ([192, 0, 2, 1], 80);
 
-// Go 1 to 5, TestDialTimeout: adapted, a Rust duration cannot be negative, so zero is the
-// least there is; and the request ends in the next turn, by a callback.
+// Go 1, 2, 3, 4, 5, TestDialTimeout: adapted, a Rust duration cannot be negative, so zero is
+// the least there is; and the request ends in the next turn, by a callback.
 #[test]
 fn a_dial_whose_time_is_over_fails_at_once_and_tries_nobody() {
     type Limit = fn(Dial, Instant) -> Dial;
@@ -68,7 +68,7 @@ fn a_dial_whose_time_is_over_fails_at_once_and_tries_nobody() {
     }
 }
 
-// Go 6 and 7, TestDialTimeout.
+// Go 6, 7, TestDialTimeout.
 #[test]
 fn a_dial_that_nobody_answers_ends_at_the_earliest_of_its_limits() {
     type Limit = fn(Dial, Instant) -> Dial;
