@@ -1235,7 +1235,7 @@ fn the_resolver_takes_no_signals() {
         // SAFETY: a null new set changes nothing, and the old one is written before it
         // is read.
         unsafe {
-            libc::pthread_sigmask(0, std::ptr::null(), mask.as_mut_ptr());
+            libc::pthread_sigmask(0, ptr::null(), mask.as_mut_ptr());
             [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1]
                 .map(|signal| libc::sigismember(mask.as_ptr(), signal))
         }

@@ -243,7 +243,7 @@ fn a_unix_listener_has_the_mode_asked_for_and_else_what_the_umask_leaves() {
         kernel.close(listener);
     }
     assert_eq!(modes[..3], [0o600, 0o777, 0]);
-    std::fs::File::create(scratch.path("file")).unwrap();
+    File::create(scratch.path("file")).unwrap();
     assert_eq!(modes[3] & 0o666, mode_of("file"), "by the same umask");
 }
 
@@ -341,7 +341,7 @@ fn the_identity_of_a_path_tells_a_socket_from_another_and_from_a_file() {
     assert_eq!(kernel.path_identity(&scratch.path("moved")), Ok(identity));
 
     assert_eq!(kernel.unlink(&path), Ok(()));
-    std::fs::File::create(&path).unwrap();
+    File::create(&path).unwrap();
     assert!(!kernel.path_identity(&path).unwrap().is_socket);
     kernel.close(first);
     kernel.close(second);
@@ -371,7 +371,7 @@ fn a_knock_tells_whether_somebody_serves_the_path() {
     kernel.close(listener);
     assert_eq!(knock(&mut kernel), Err(Errno(libc::ECONNREFUSED)));
     std::fs::remove_file(scratch.path("s")).unwrap();
-    std::fs::File::create(scratch.path("s")).unwrap();
+    File::create(scratch.path("s")).unwrap();
     assert!(knock(&mut kernel).is_err());
 }
 
