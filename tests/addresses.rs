@@ -20,7 +20,13 @@ struct Diary(Vec<String>);
 impl Handler for Diary {
     type Session = ();
 
-    fn on_dial_error(&mut self, _: &mut Context<'_>, _: DialId, error: Error, _: Option<Duration>) {
+    fn on_dial_error(
+        &mut self,
+        _: &mut Context<'_>,
+        _: DialId,
+        error: &Error,
+        _: Option<Duration>,
+    ) {
         self.0.push(error.to_string());
     }
 }
