@@ -137,11 +137,10 @@ fn listen_there(hosts: &Hosts, host: &'static str) -> TcpListener {
 fn name(name: &str, addresses: [&str; 2]) -> Result<(), Missing> {
     let lines = addresses.map(|address| format!("{address} {name}\n"));
     replace("/etc/hosts", &lines.concat())?;
-    let found: Vec<IpAddr> = (name, 0)
+    let found = (name, 0)
         .to_socket_addrs()
-        .unwrap()
-        .map(|addr| addr.ip())
-        .collect();
+        .map_err(|error| Missing::new(format!("the resolver does not read /etc/hosts: {error}")))?;
+    let found: Vec<IpAddr> = found.map(|addr| addr.ip()).collect();
     let wanted = addresses.map(|address| address.parse::<IpAddr>().unwrap());
     if found == wanted {
         return Ok(());

@@ -5,8 +5,9 @@
 //! namespaces of its own; that is *this host*. The *other host* is a thread with one more
 //! network namespace. All of it is gone when the process is.
 //!
-//! It needs `unshare`, `ip`, `tc` and a kernel that permits them. Where one is not to be
-//! had the test passes and says so in one line that begins with `SKIPPED`.
+//! It needs `unshare`, `ip`, `mount`, `tc` with netem or else /dev/net/tun, and a kernel that
+//! permits them. Where one is not to be had the test passes, and says so in one line that
+//! begins with `SKIPPED`.
 
 #![allow(
     unreachable_pub,
@@ -143,9 +144,7 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Hosts {
     /// Both hosts, joined by a wire, with addresses and routes. To be called once.
     pub fn joined(wire: Wire) -> Result<Self, Missing> {
-        for tool in ["ip", "tc"] {
-            run(tool, &["-V"]).map_err(Missing)?;
-        }
+        run("ip", &["-V"]).map_err(Missing)?;
         if !Path::new("/proc/net/if_inet6").exists() {
             return Err(Missing::new("the kernel has no IPv6"));
         }
