@@ -181,6 +181,21 @@ impl UnixAddr {
         self.0.as_deref()?.strip_prefix(&[0])
     }
 
+    /// A path as a name.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if it is empty or has a NUL in it. A path that is too long is refused
+    /// by the kernel (EINVAL).
+    pub fn from_path(path: impl AsRef<Path>) -> io::Result<Self> {
+        let bytes = path.as_ref().as_os_str().as_bytes();
+        if bytes.is_empty() || bytes.contains(&0) {
+            let why = "a path of a Unix socket is not empty and has no NUL in it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(Self::from_bytes(bytes))
+    }
+
     /// Whether this end has no name.
     pub fn is_unnamed(&self) -> bool {
         self.0.is_none()
@@ -201,6 +216,19 @@ impl fmt::Display for UnixAddr {
 impl fmt::Debug for UnixAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Addr {
+    fn from((ip, port): (I, u16)) -> Self {
+        SocketAddr::new(ip.into(), port).into()
+    }
+}
+
+/// A copy, so that what is borrowed can be handed on.
+impl From<&Self> for Addr {
+    fn from(addr: &Self) -> Self {
+        addr.clone()
     }
 }
 
@@ -228,6 +256,15 @@ impl Addr {
             Self::Ip(addr) => Some(plain(*addr)),
             Self::Unix(_) => None,
         }
+    }
+
+    /// The address of the Unix socket at a path.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnixAddr::from_path`].
+    pub fn from_unix_path(path: impl AsRef<Path>) -> io::Result<Self> {
+        UnixAddr::from_path(path).map(Self::Unix)
     }
 
     /// The name of a Unix socket; `None` for addresses of another kind.
@@ -357,6 +394,14 @@ impl Endpoint {
             network: Some(network),
             cause,
         })
+    }
+
+    /// An address on a network of choice.
+    pub(crate) fn on(network: Network, addr: SocketAddr) -> Self {
+        Self {
+            network,
+            ..Self::from(addr)
+        }
     }
 
     pub(crate) fn network(&self) -> Network {
@@ -1440,7 +1485,7 @@ mod tests {
         #[test]
         fn every_address_prints_back(addr in any_socket_addr()) {
             let addr = Addr::from(addr);
-            prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+            prop_assert_eq!(addr.to_string().parse(), Ok(addr.clone()));
             let endpoint = addr.as_socket_addr().map(Endpoint::from).unwrap();
             prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint.clone()));
             prop_assert_eq!(endpoint.address_text(), addr.to_string());

@@ -24,7 +24,7 @@ use crate::kernel::{
     DialSpec, Errno, Event, Interest, Keepalive, LookedUp, Readiness, StreamOptions, Ticket,
 };
 use crate::timer::{Entry, NEVER, Nanos};
-use crate::token::{ConnId, DialId, Owner, Token};
+use crate::token::{ConnId, DialId, Kind, Owner, Token};
 
 /// Whom to connect to, and how. Made from an address, then adjusted:
 ///
@@ -450,6 +450,10 @@ impl Core {
             let Some(token) = self.engine.redeem(ticket) else {
                 continue;
             };
+            if token.kind() == Some(Kind::Socket) {
+                self.peer_looked_up(token, ticket, addresses);
+                continue;
+            }
             let waits = |dialing: &Dialing| dialing.phase == Phase::LookingUp(ticket);
             let Some(dialing) = self.dials.get(token).filter(|dialing| waits(dialing)) else {
                 continue;

@@ -141,7 +141,9 @@ impl Error {
     /// [`is_timeout`](Error::is_timeout) tells them apart.
     pub fn kind(&self) -> io::ErrorKind {
         match &self.0.cause {
-            Cause::Syscall { errno, .. } | Cause::Errno(errno) => io::Error::from(*errno).kind(),
+            Cause::Syscall { errno, .. } | Cause::Explained { errno, .. } | Cause::Errno(errno) => {
+                io::Error::from(*errno).kind()
+            }
             Cause::Timeout => io::ErrorKind::TimedOut,
             // Not `Interrupted`, which the standard library answers by trying again.
             Cause::Canceled => io::ErrorKind::ConnectionAborted,
@@ -268,6 +270,8 @@ pub enum Op {
     Set,
     /// Closing, or closing one direction.
     Close,
+    /// Watching a descriptor.
+    Watch,
     /// The loop itself.
     Run,
 }
@@ -283,6 +287,7 @@ impl Op {
             Self::Write => "write",
             Self::Set => "set",
             Self::Close => "close",
+            Self::Watch => "watch",
             Self::Run => "run",
         }
     }
@@ -343,6 +348,11 @@ pub(crate) enum Cause {
         call: &'static str,
         errno: Errno,
     },
+    /// The kernel refused, for a reason that its errno does not tell.
+    Explained {
+        why: &'static str,
+        errno: Errno,
+    },
     /// The kernel refused, where Go's texts name no call (registration with the poller).
     Errno(Errno),
     /// A deadline of ours passed.
@@ -398,7 +408,9 @@ impl Cause {
 
     fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Syscall { errno, .. } | Self::Errno(errno) => Some(*errno),
+            Self::Syscall { errno, .. } | Self::Explained { errno, .. } | Self::Errno(errno) => {
+                Some(*errno)
+            }
             _ => None,
         }
     }
@@ -420,6 +432,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syscall { call, errno } => write!(f, "{call}: {}", errno_text(*errno)),
+            Self::Explained { why, errno } => write!(f, "{why}: {}", errno_text(*errno)),
             Self::Errno(errno) => f.write_str(&errno_text(*errno)),
             Self::Timeout => f.write_str("i/o timeout"),
             Self::Canceled => f.write_str("operation was canceled"),

@@ -86,7 +86,7 @@
 //!    │ 3 read the clock      `now()` is this value until the next poll       │
 //!    │ 4 serve               the ready list · new events · new clients       │ ─▶ callbacks
 //!    │ 5 run posts           closures from other threads                     │ ─▶ callbacks
-//!    │ 6 fire                deadlines and timers · how dials have ended     │ ─▶ callbacks
+//!    │ 6 fire                deadlines and timers · dials and sockets tell   │ ─▶ callbacks
 //!    │ 7 flush               what was written to somebody else's connection  │
 //!    │ 8 deliver closes      then free slots and descriptors                 │ ─▶ on_close
 //!    └───────────────────────────────────┬───────────────────────────────────┘
@@ -103,6 +103,8 @@
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
+//! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
+//! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
@@ -111,8 +113,7 @@
 //!
 //! # Not there
 //!
-//! This version serves TCP and dials it. UDP, Unix sockets, TLS and codecs are not there
-//! yet; async/await, Windows and thread pools never will be.
+//! TLS and codecs are not there yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
@@ -134,6 +135,8 @@ mod kernel;
 mod layer;
 mod listener;
 mod outbound;
+mod packet_queue;
+mod packet_socket;
 mod reactor;
 pub mod sim;
 mod sources;
@@ -146,7 +149,7 @@ pub use address::{Addr, AddressError, Endpoint, Network, UnixAddr};
 pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
-pub use datagram::{Datagram, Socket};
+pub use datagram::{Bind, Datagram, Delivery, DropPolicy, Socket, SocketStats};
 pub use dialer::Dial;
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
@@ -174,6 +177,8 @@ mod docs {
     mod backpressure {}
     #[doc = include_str!("../docs/deadlines.md")]
     mod deadlines {}
+    #[doc = include_str!("../docs/datagrams.md")]
+    mod datagrams {}
     #[doc = include_str!("../docs/errors.md")]
     mod errors {}
     #[doc = include_str!("../docs/testing.md")]

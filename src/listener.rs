@@ -815,7 +815,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
 
 /// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is
 /// worth a try. A port in use is not such a failure.
-fn has_no_ipv6(fault: Fault) -> bool {
+pub(crate) fn has_no_ipv6(fault: Fault) -> bool {
     matches!(
         fault.errno.0,
         libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT

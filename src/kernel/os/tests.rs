@@ -34,7 +34,9 @@ fn token(index: usize) -> Token {
 
 fn spec(addr: impl Into<SocketAddr>) -> ListenSpec {
     ListenSpec {
-        addr: addr.into(),
+        addr: Addr::from(addr.into()),
+        transport: Transport::Stream,
+        mode: None,
         only_v6: false,
         backlog: 16,
         reuse_port: false,
@@ -49,7 +51,6 @@ fn loopback() -> ListenSpec {
 fn local(kernel: &mut OsKernel, fd: Fd) -> SocketAddr {
     match kernel.local_addr(fd).unwrap() {
         Addr::Ip(addr) => addr,
-        #[allow(unreachable_patterns)]
         other => panic!("not an IP address: {other:?}"),
     }
 }
@@ -413,7 +414,12 @@ fn several_listeners_share_a_port_if_all_of_them_ask() {
     };
     let first = kernel.listen(&shared).unwrap();
     let addr = local(&mut kernel, first);
-    let second = kernel.listen(&ListenSpec { addr, ..shared }).unwrap();
+    let second = kernel
+        .listen(&ListenSpec {
+            addr: addr.into(),
+            ..shared
+        })
+        .unwrap();
     assert!(kernel.listen(&spec(addr)).is_err());
     kernel.close(first);
     kernel.close(second);
@@ -557,7 +563,7 @@ fn an_adopted_listener_accepts_without_blocking() {
     let mut kernel = kernel();
     let inherited = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = inherited.local_addr().unwrap();
-    let listener = kernel.adopt_listener(inherited.into()).unwrap();
+    let listener = kernel.adopt_listener(inherited.into()).unwrap().fd;
     assert_nonblocking_and_cloexec(listener);
     assert_eq!(kernel.accept(listener), Err(Errno(libc::EAGAIN)));
     let _peer = TcpStream::connect(addr).unwrap();
@@ -644,7 +650,8 @@ fn a_backlog_limit_of_any_size_is_understood() {
 
 fn to(remote: impl Into<SocketAddr>) -> DialSpec {
     DialSpec {
-        remote: remote.into(),
+        remote: Addr::from(remote.into()),
+        transport: Transport::Stream,
         local: None,
         stream: StreamOptions::default(),
     }
@@ -652,7 +659,7 @@ fn to(remote: impl Into<SocketAddr>) -> DialSpec {
 
 fn from(local: impl Into<SocketAddr>, remote: impl Into<SocketAddr>) -> DialSpec {
     DialSpec {
-        local: Some(local.into()),
+        local: Some(Addr::from(local.into())),
         ..to(remote)
     }
 }
@@ -660,7 +667,7 @@ fn from(local: impl Into<SocketAddr>, remote: impl Into<SocketAddr>) -> DialSpec
 /// A socket that has been told to connect, and how that ended: at once, or by an event.
 fn dialed(kernel: &mut OsKernel, spec: &DialSpec) -> (Fd, Option<Errno>) {
     let fd = kernel.socket(spec).unwrap();
-    match kernel.connect(fd, spec.remote) {
+    match kernel.connect(fd, &spec.remote) {
         Ok(()) | Err(Errno(libc::EINPROGRESS | libc::EINTR)) => {}
         Err(errno) => return (fd, Some(errno)),
     }
@@ -714,8 +721,11 @@ fn a_connection_under_way_is_neither_writable_nor_has_a_peer() {
     eventually(|| (kernel.queue(listener) == Ok((1, 0))).then_some(()));
 
     let fd = kernel.socket(&to(addr)).unwrap();
-    assert_eq!(kernel.connect(fd, addr), Err(Errno(libc::EINPROGRESS)));
-    assert_eq!(kernel.connect(fd, addr), Err(Errno(libc::EALREADY)));
+    assert_eq!(
+        kernel.connect(fd, &addr.into()),
+        Err(Errno(libc::EINPROGRESS))
+    );
+    assert_eq!(kernel.connect(fd, &addr.into()), Err(Errno(libc::EALREADY)));
     kernel.register(fd, token(5), Interest::ReadWrite).unwrap();
     assert_eq!(polled(&mut kernel, Duration::ZERO), []);
     assert_eq!(kernel.peer_addr(fd), Err(Errno(libc::ENOTCONN)));
@@ -827,7 +837,7 @@ fn a_dialed_socket_has_its_options_before_it_connects() {
         },
         ..to((Ipv4Addr::LOCALHOST, 1))
     };
-    let plain = kernel.socket(&to(asked.remote)).unwrap();
+    let plain = kernel.socket(&to((Ipv4Addr::LOCALHOST, 1))).unwrap();
     let fd = kernel.socket(&asked).unwrap();
     assert!(kernel.has_options(fd, &asked.stream));
     assert!(!kernel.has_options(plain, &asked.stream));
