@@ -8,14 +8,14 @@ use crate::kernel::{Batch, BindSpec, Packet, PacketOption};
 
 const SOCKET: u64 = 400;
 
-fn at(text: &str) -> Addr {
+pub(super) fn at(text: &str) -> Addr {
     match text.parse::<SocketAddr>() {
         Ok(addr) => addr.into(),
         Err(_) => unix_name(std::path::Path::new(text)).into(),
     }
 }
 
-fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
+pub(super) fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
     BindSpec {
         transport: Transport::Datagrams,
         local: local.map(at),
@@ -31,7 +31,7 @@ fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
     }
 }
 
-fn fault<T>(call: &'static str, code: i32) -> Result<T, Fault> {
+pub(super) fn fault<T>(call: &'static str, code: i32) -> Result<T, Fault> {
     Err(Fault {
         call,
         errno: Errno(code),
@@ -508,6 +508,13 @@ fn a_unix_datagram_that_nobody_takes_fails_at_once() {
     for (to, code) in rows {
         assert_eq!(post.send(b"x", to), errno(code), "{to:?}");
     }
+    let stream = ListenSpec {
+        addr: at("/run/stream"),
+        ..spec(1)
+    };
+    post.kernel.listen(&stream).unwrap();
+    let result = post.send(b"x", Some("/run/stream"));
+    assert_eq!(result, errno(libc::EPROTOTYPE));
     let long = vec![0; 212_993];
     post.client("/run/client");
     assert_eq!(post.send(&long, Some("/run/client")), errno(libc::EMSGSIZE));
