@@ -22,10 +22,10 @@ use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStat
 use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
 use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, Error, Op};
-use crate::fd::{self, Came, Posted};
+use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
-    Batch, BindSpec, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
+    Batch, BindSpec, Came, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
     Readiness, Ticket, Transport,
 };
 use crate::listener::has_no_ipv6;
@@ -255,21 +255,21 @@ impl PacketSocket {
             }
             engine.stats.reads += 1;
             match fd::receive(engine.kernel.as_mut(), fd, batch) {
-                Came::Datagrams(n) => {
-                    *budget = budget.saturating_sub(n);
-                    self.came(n, batch, engine);
-                    return Some(n);
+                Arrived::Datagrams(came) => {
+                    *budget = budget.saturating_sub(came.count);
+                    self.came(came, batch, engine);
+                    return Some(came.count);
                 }
-                Came::WouldBlock => {
+                Arrived::WouldBlock => {
                     engine.stats.would_blocks += 1;
                     self.state.readable = false;
                     self.state.error_seen = false;
                 }
-                Came::Failed(errno) => {
+                Arrived::Failed(errno) => {
                     *budget -= 1;
                     self.failed_to_receive(errno, engine);
                 }
-                Came::Ended(errno) => {
+                Arrived::Ended(errno) => {
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -278,9 +278,10 @@ impl PacketSocket {
         None
     }
 
-    fn came(&mut self, n: usize, batch: &Batch, engine: &mut Engine) {
-        // A short batch has drained the socket, unless an error is still to be fetched.
-        if n < batch.places() && !self.state.error_seen {
+    fn came(&mut self, came: Came, batch: &Batch, engine: &mut Engine) {
+        let n = came.count;
+        // Unless an error is still to be fetched.
+        if came.drained && !self.state.error_seen {
             self.state.readable = false;
         }
         self.errors_in_a_row = 0;
