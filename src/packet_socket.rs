@@ -15,16 +15,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::address::{Addr, Endpoint, Network, dial_candidates, listen_candidates};
+use crate::address::{Addr, Network};
 use crate::config;
 use crate::core::Core;
 use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStats};
+use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
 use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, Error, Op};
-use crate::fd::{self, Came, Posted};
+use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
-    Batch, BindSpec, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
+    Batch, BindSpec, Came, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
     Readiness, Ticket, Transport,
 };
 use crate::listener::has_no_ipv6;
@@ -228,6 +229,16 @@ impl PacketSocket {
         self.is_open()
     }
 
+    /// Whether what has come would be received, if there were a report of it.
+    pub(crate) fn may_receive(&self) -> bool {
+        self.is_open() && !self.state.paused && !self.state.receive_waits
+    }
+
+    /// Whether something waits to be sent as soon as there is a report of room.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+    }
+
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
     /// turn is over.
     pub(crate) fn receive(
@@ -244,21 +255,21 @@ impl PacketSocket {
             }
             engine.stats.reads += 1;
             match fd::receive(engine.kernel.as_mut(), fd, batch) {
-                Came::Datagrams(n) => {
-                    *budget = budget.saturating_sub(n);
-                    self.came(n, batch, engine);
-                    return Some(n);
+                Arrived::Datagrams(came) => {
+                    *budget = budget.saturating_sub(came.count);
+                    self.came(came, batch, engine);
+                    return Some(came.count);
                 }
-                Came::WouldBlock => {
+                Arrived::WouldBlock => {
                     engine.stats.would_blocks += 1;
                     self.state.readable = false;
                     self.state.error_seen = false;
                 }
-                Came::Failed(errno) => {
+                Arrived::Failed(errno) => {
                     *budget -= 1;
                     self.failed_to_receive(errno, engine);
                 }
-                Came::Ended(errno) => {
+                Arrived::Ended(errno) => {
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -267,9 +278,10 @@ impl PacketSocket {
         None
     }
 
-    fn came(&mut self, n: usize, batch: &Batch, engine: &mut Engine) {
-        // A short batch has drained the socket, unless an error is still to be fetched.
-        if n < batch.places() && !self.state.error_seen {
+    fn came(&mut self, came: Came, batch: &Batch, engine: &mut Engine) {
+        let n = came.count;
+        // Unless an error is still to be fetched.
+        if came.drained && !self.state.error_seen {
             self.state.readable = false;
         }
         self.errors_in_a_row = 0;
@@ -739,11 +751,13 @@ impl Core {
             Place::Remote(endpoint) if endpoint.name().is_some() => {
                 self.look_peer_up(endpoint, local, options, owner)
             }
-            Place::Remote(endpoint) => {
+            Place::Remote(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Dial, &mut self.engine)?;
                 let opened = connect(&endpoint, &[], local, &options, &mut self.engine)?;
                 self.admit_socket(opened, &options, owner)
             }
-            Place::Local(endpoint) => {
+            Place::Local(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Listen, &mut self.engine)?;
                 let opened = listen(&endpoint, &options, &mut self.engine)?;
                 self.admit_socket(opened, &options, owner)
             }
@@ -895,6 +909,14 @@ impl Core {
     }
 }
 
+/// The number of the interface, if the endpoint names one.
+fn resolve_zone(endpoint: &mut Endpoint, op: Op, engine: &mut Engine) -> Result<(), Error> {
+    let network = endpoint.network();
+    endpoint
+        .resolve_zone(|name| engine.kernel.interface_index(name))
+        .map_err(|cause| Error::new(op, Some(network), None, cause))
+}
+
 /// Opens a socket on an address of ours; the error is that of the first candidate.
 fn listen(
     endpoint: &Endpoint,
@@ -913,7 +935,7 @@ fn listen(
     let mut first = None;
     for (local, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
         let mut spec = spec(network, options);
-        spec.local = Some(local.into());
+        spec.local = Some(local);
         spec.only_v6 = only_v6;
         match open(&spec, options, engine) {
             Ok((fd, local)) => {
@@ -946,10 +968,9 @@ fn connect(
 ) -> Result<Opened, Error> {
     let network = endpoint.network();
     let fail = |cause: Cause| Error::new(Op::Dial, Some(network), None, cause);
-    let own = local.as_ref().and_then(Addr::as_socket_addr);
-    let candidates = dial_candidates(endpoint, looked_up, own).map_err(fail)?;
+    let candidates = dial_candidates(endpoint, looked_up, local.as_ref()).map_err(fail)?;
     let remote = candidates.into_iter().next();
-    let remote: Addr = remote.ok_or_else(|| fail(Cause::MissingAddress))?.into();
+    let remote = remote.ok_or_else(|| fail(Cause::MissingAddress))?;
     let mut spec = spec(network, options);
     (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
     match open(&spec, options, engine) {
