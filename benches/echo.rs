@@ -12,6 +12,9 @@
 //! entered twice: the distance of the control from 1 is the noise.
 
 #[cfg(target_os = "linux")]
+#[path = "support/clock.rs"]
+mod clock;
+#[cfg(target_os = "linux")]
 #[path = "support/raw.rs"]
 mod raw;
 
@@ -24,11 +27,6 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    #![allow(
-        unsafe_code,
-        reason = "thread clocks and pinning have no safe wrapper among the dependencies"
-    )]
-
     use std::io::{self, Read, Write};
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
@@ -36,6 +34,7 @@ mod linux {
 
     use windlass::{Conn, Handler, Input, Listen, ListenerId, Reactor};
 
+    use super::clock::{pin, seconds, spread, thread_clock};
     use super::raw;
 
     const ROUNDS: usize = 15;
@@ -155,17 +154,6 @@ mod linux {
         Ok(())
     }
 
-    fn spread(ratios: &mut [f64]) -> String {
-        ratios.sort_by(f64::total_cmp);
-        let last = ratios.len() - 1;
-        format!(
-            "{:.3} ({:.3} to {:.3})",
-            ratios[last / 2],
-            ratios[last / 4],
-            ratios[last - last / 4]
-        )
-    }
-
     fn load_once(addr: &str, connections: &str, requests: &str) -> io::Result<()> {
         let addr = addr.parse().map_err(io::Error::other)?;
         let connections = connections.parse().map_err(io::Error::other)?;
@@ -198,32 +186,5 @@ mod linux {
             }
             Ok(())
         }
-    }
-
-    /// Best effort: with one processor everything shares it.
-    fn pin(processor: usize) {
-        // SAFETY: cpu_set_t is plain bits, for which zero is a value.
-        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: the set is live, and the processor's number is below its size.
-        unsafe { libc::CPU_SET(processor, &mut set) };
-        // SAFETY: 0 is the calling thread, and the set lives across the call.
-        unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
-    }
-
-    fn thread_clock() -> libc::clockid_t {
-        let mut clock = 0;
-        // SAFETY: pthread_self names the calling thread, and the clock lives across the call.
-        unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
-        clock
-    }
-
-    fn seconds(clock: libc::clockid_t) -> f64 {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the time lives across the call.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
     }
 }

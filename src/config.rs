@@ -143,6 +143,15 @@ pub struct Config {
     /// nothing is accepted and nothing is read until it has fallen to three quarters.
     /// Set it to what the machine can spare for this loop.
     pub memory_limit: usize,
+    /// Bytes of datagrams that may wait to be sent on one socket, 64 more counted for each.
+    /// 256 KiB. What does not fit is dropped, by [`DropPolicy`](crate::DropPolicy).
+    pub datagram_queue: usize,
+    /// The longest datagram that arrives whole. 64 KiB: none is longer. Together with
+    /// [`datagram_batch`](Self::datagram_batch) it makes a buffer of 2 MiB, which exists once
+    /// per loop, from the first datagram on; memory that no datagram reaches is not touched.
+    pub max_datagram: usize,
+    /// Datagrams that one receive call may bring, where the system has such a call. 32.
+    pub datagram_batch: usize,
     /// Bytes of freed buffers that the loop keeps for use again. 4 MiB. Protects the
     /// steady state from the allocator; the memory stays taken while idle.
     pub recycled_bytes: usize,
@@ -159,6 +168,8 @@ pub struct Config {
     /// Connections that one listener may accept in one turn. 16. Higher empties a burst
     /// sooner and keeps established connections waiting for it.
     pub accept_budget: u32,
+    /// Datagrams that one socket may receive in one turn before the others have theirs. 256.
+    pub datagram_budget: usize,
     /// Posted closures run in one turn. 1,024.
     pub post_budget: usize,
     /// Bytes that a closing connection may still receive and throw away while its peer
@@ -218,11 +229,15 @@ impl Default for Config {
             read_buffer: 256 * KIB,
             limits: Limits::default(),
             memory_limit: 1024 * MIB,
+            datagram_queue: 256 * KIB,
+            max_datagram: 64 * KIB,
+            datagram_batch: 32,
             recycled_bytes: 4 * MIB,
             mailbox_limit: 65_536,
             read_budget: 256 * KIB,
             read_calls: 16,
             accept_budget: 16,
+            datagram_budget: 256,
             post_budget: 1024,
             drain_limit: 4 * MIB,
             events: 1024,
@@ -262,6 +277,9 @@ impl Config {
             ("mailbox_limit", self.mailbox_limit),
             ("memory_limit", self.memory_limit),
             ("events", self.events),
+            ("datagram_budget", self.datagram_budget),
+            ("datagram_batch", self.datagram_batch),
+            ("max_datagram", self.max_datagram),
         ];
         for (name, value) in counts {
             if value == 0 {
@@ -271,6 +289,8 @@ impl Config {
         let sizes = [
             ("read_buffer", self.read_buffer, MOST_READ_BUFFER),
             ("max_events", self.max_events, MOST_EVENTS),
+            ("datagram_batch", self.datagram_batch, MOST_PLACES),
+            ("max_datagram", self.max_datagram, MOST_DATAGRAM),
         ];
         for (name, value, most) in sizes {
             if value > most {
@@ -301,6 +321,13 @@ const MOST_READ_BUFFER: usize = 1024 * MIB;
 /// Most events that one poll can be asked for: a million sources ready at the same time.
 const MOST_EVENTS: usize = 1 << 20;
 
+/// Most datagrams of one receive call (`UIO_MAXIOV` of Linux).
+const MOST_PLACES: usize = 1024;
+
+/// No datagram is longer: 65,507 bytes over UDP, less than a MiB on Unix sockets whose buffers
+/// were not raised.
+const MOST_DATAGRAM: usize = MIB;
+
 /// Above the memory limit reading and accepting stop; they go on when buffered bytes have
 /// fallen to this share of it, so that the loop does not flap around the limit.
 pub(crate) const MEMORY_RELIEF: (usize, usize) = (3, 4);
@@ -323,6 +350,16 @@ pub(crate) const FLUSH_CALLS: u32 = 16;
 /// does without descriptors. A storm is survived at thousands per second; an accept that is
 /// refused for ever costs next to nothing.
 pub(crate) const LOST_IN_A_ROW: u32 = 64;
+
+/// Errors that follow each other on a datagram socket, with nothing received between them,
+/// after which it rests for [`RETRY_FIRST`] and longer.
+pub(crate) const ERRORS_IN_A_ROW: u32 = 64;
+
+/// First and longest wait before something is tried again that nobody announces: a datagram
+/// for which the kernel had no memory, a Unix receiver that was full.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
+/// See [`RETRY_FIRST`].
+pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 
 /// Turns during which callbacks are timed one by one after a slow turn was seen.
 pub(crate) const SLOW_TURN_WATCH: u32 = 256;

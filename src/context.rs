@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,14 +14,15 @@ use crate::address::Addr;
 use crate::config::Limits;
 use crate::connection::{Connection, Flags};
 use crate::core::Core;
+use crate::datagram::{Bind, Socket};
 use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
 use crate::handler::Deadline;
-use crate::kernel::{Errno, Keepalive, StreamOptions};
+use crate::kernel::{Errno, Interest, Keepalive, StreamOptions};
 use crate::listener::{self, Listen};
 use crate::stats::Stats;
-use crate::token::{ConnId, DialId, ListenerId, Owner, TimerId, Token};
+use crate::token::{ConnId, DialId, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
 
 /// The loop, as a callback sees it: everything that is not about one connection.
 ///
@@ -34,6 +36,14 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     pub(crate) fn new(core: &'a mut Core, owner: Owner) -> Self {
         Self { core, owner }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.core
+    }
+
+    pub(crate) fn core_mut(&mut self) -> &mut Core {
+        self.core
     }
 
     /// Any connection, by its id: `None` once it is closed. It can be written to, paused,
@@ -121,6 +131,49 @@ impl<'a> Context<'a> {
         self.core.cancel_dial(id)
     }
 
+    /// Opens a datagram socket: on an address, as text or typed, or a [`Bind`] with options.
+    /// Its callbacks go to the handler that opened it.
+    ///
+    /// # Errors
+    ///
+    /// What [`Reactor::bind`](crate::Reactor::bind) answers.
+    pub fn bind<B>(&mut self, bind: B) -> Result<SocketId, Error>
+    where
+        B: TryInto<Bind>,
+        B::Error: Into<Error>,
+    {
+        let bind = bind.try_into().map_err(Into::into)?;
+        self.core.bind(bind, self.owner)
+    }
+
+    /// A datagram socket, by its id: `None` once it is closed.
+    pub fn socket(&mut self, id: SocketId) -> Option<Socket<'_>> {
+        self.core
+            .sockets
+            .get(id.token())
+            .filter(|socket| !socket.is_dead())?;
+        Some(Socket::new(self.core, self.owner, id.token()))
+    }
+
+    /// Watches a descriptor of the application's own: stdin, a pipe, an eventfd, inotify, a
+    /// child's output. [`on_ready`](crate::Handler::on_ready) says when it is ready, again
+    /// and again until [`unwatch`](Self::unwatch); nothing is read and nothing is changed,
+    /// above all not O_NONBLOCK, which stdin shares with the shell. So read or write once per
+    /// `on_ready`, or the loop may block.
+    ///
+    /// # Errors
+    ///
+    /// EPERM for what is always ready and cannot be watched: regular files and directories.
+    /// Read such a file where it is opened. In a simulated world ENOTSUP.
+    pub fn watch(&mut self, fd: impl Into<OwnedFd>, interest: Interest) -> Result<WatchId, Error> {
+        self.core.watch(fd.into(), interest, self.owner)
+    }
+
+    /// Ends a watch and gives its descriptor back. `None` if it had ended before.
+    pub fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
+        self.core.unwatch(id)
+    }
+
     /// Has [`on_timer`](crate::Handler::on_timer) run once at `at`, never earlier, and at
     /// most 2 ms later on an idle machine. A time that has passed means the next turn.
     pub fn set_timer(&mut self, at: Instant) -> TimerId {
@@ -158,6 +211,16 @@ impl<'a> Context<'a> {
     /// second call can only bring that end forward.
     pub fn shutdown(&mut self, grace: Duration) {
         self.core.engine.stop(grace);
+    }
+
+    /// Whose callback runs, and so whose is what it opens.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The same loop, for another owner's callback.
+    pub(crate) fn as_owner(&mut self, owner: Owner) -> Context<'_> {
+        Context::new(self.core, owner)
     }
 
     pub(crate) fn note_missing(&mut self, callback: &str, how: &str) {
@@ -205,6 +268,10 @@ impl<'a> Conn<'a> {
             cx: Context::new(core, owner),
             token,
         }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.cx.owner()
     }
 
     /// The loop behind this connection.

@@ -11,10 +11,12 @@ use crate::dialer::Dialing;
 use crate::engine::Engine;
 use crate::error::{Cause, Error, Op};
 use crate::listener::{Listen, Listener};
+use crate::packet_socket::PacketSocket;
 use crate::sources::Slots;
 use crate::stats::Stats;
 use crate::timer::Entry;
 use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
+use crate::watch::Watching;
 
 /// Everything that lives in a loop, and its tools.
 pub(crate) struct Core {
@@ -22,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) listeners: Slots<Listener>,
     pub(crate) timers: Slots<TimerSlot>,
     pub(crate) dials: Slots<Dialing>,
+    pub(crate) sockets: Slots<PacketSocket>,
+    pub(crate) watches: Slots<Watching>,
     pub(crate) engine: Engine,
 }
 
@@ -41,6 +45,8 @@ impl Core {
             listeners: Slots::new(Kind::Listener),
             timers: Slots::new(Kind::Timer),
             dials: Slots::new(Kind::Dial),
+            sockets: Slots::new(Kind::Socket),
+            watches: Slots::new(Kind::Watch),
             engine,
         }
     }
@@ -170,7 +176,10 @@ impl Core {
 
     /// Nothing that a graceful stop would have to wait for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.conns.is_empty() && self.listeners.is_empty() && self.dials.is_empty()
+        self.conns.is_empty()
+            && self.listeners.is_empty()
+            && self.dials.is_empty()
+            && self.sockets.is_empty()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -189,6 +198,13 @@ impl Drop for Core {
             for fd in listener.descriptors() {
                 self.engine.kernel.close(fd);
             }
+        }
+        for fd in self.sockets.iter().filter_map(PacketSocket::fd) {
+            self.engine.kernel.close(fd);
+        }
+        for watch in self.watches.iter() {
+            // The descriptor is handed out to be closed by being dropped.
+            drop(self.engine.kernel.release(watch.fd()));
         }
     }
 }

@@ -12,11 +12,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::address::{Addr, AddressError, Endpoint, Network, dial_candidates};
+use crate::address::{Addr, AddressError, Network};
 use crate::backoff::Backoff;
 use crate::config;
 use crate::connection::{Connection, Flags};
 use crate::core::Core;
+use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
 use crate::error::{Cause, Error, Op, Place};
 use crate::fd::{self, Connecting};
@@ -24,7 +25,7 @@ use crate::kernel::{
     DialSpec, Errno, Event, Interest, Keepalive, LookedUp, Readiness, StreamOptions, Ticket,
 };
 use crate::timer::{Entry, NEVER, Nanos};
-use crate::token::{ConnId, DialId, Owner, Token};
+use crate::token::{ConnId, DialId, Kind, Owner, Token};
 
 /// Whom to connect to, and how. Made from an address, then adjusted:
 ///
@@ -59,15 +60,33 @@ impl Dial {
     ///
     /// # Errors
     ///
-    /// The text does not parse; the error says why.
+    /// The text does not parse, or its network has no connections (`udp`, `unixgram`, raw
+    /// IP): such sockets are opened with `bind`.
     pub fn new<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<AddressError>,
     {
         match endpoint.try_into() {
-            Ok(endpoint) => Ok(endpoint.into()),
+            Ok(endpoint) => endpoint.try_into(),
             Err(error) => Err(error.into().into_error(Op::Dial)),
+        }
+    }
+
+    fn to(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            timeout: None,
+            deadline: None,
+            local: None,
+            attempt_delay: None,
+            options: StreamOptions {
+                nodelay: Some(true),
+                keepalive: Some(Keepalive::default()),
+                receive_buffer: None,
+                send_buffer: None,
+            },
+            reconnect: None,
         }
     }
 
@@ -134,28 +153,19 @@ impl Dial {
     }
 }
 
-impl From<Endpoint> for Dial {
-    fn from(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            timeout: None,
-            deadline: None,
-            local: None,
-            attempt_delay: None,
-            options: StreamOptions {
-                nodelay: Some(true),
-                keepalive: Some(Keepalive::default()),
-                receive_buffer: None,
-                send_buffer: None,
-            },
-            reconnect: None,
-        }
+/// Fails as [`Dial::new`] does for a network that has no connections.
+impl TryFrom<Endpoint> for Dial {
+    type Error = Error;
+
+    fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
+        endpoint.for_dial()?;
+        Ok(Self::to(endpoint))
     }
 }
 
 impl From<SocketAddr> for Dial {
     fn from(addr: SocketAddr) -> Self {
-        Endpoint::from(addr).into()
+        Self::to(addr.into())
     }
 }
 
@@ -422,7 +432,11 @@ impl Core {
         if dialing.deadline <= engine.clock.nanos {
             return self.end_try(token, Cause::Timeout);
         }
-        let Some(name) = dialing.dial.endpoint.name() else {
+        let endpoint = &mut dialing.dial.endpoint;
+        if let Err(cause) = endpoint.resolve_zone(|name| engine.kernel.interface_index(name)) {
+            return self.fail_try(token, cause);
+        }
+        let Some(name) = endpoint.name() else {
             return self.resolved(token, &[]);
         };
         if engine.lookups.len() >= engine.config.max_lookups {
@@ -450,6 +464,10 @@ impl Core {
             let Some(token) = self.engine.redeem(ticket) else {
                 continue;
             };
+            if token.kind() == Some(Kind::Socket) {
+                self.peer_looked_up(token, ticket, addresses);
+                continue;
+            }
             let waits = |dialing: &Dialing| dialing.phase == Phase::LookingUp(ticket);
             let Some(dialing) = self.dials.get(token).filter(|dialing| waits(dialing)) else {
                 continue;
@@ -469,10 +487,10 @@ impl Core {
         let Some(dialing) = self.dials.get_mut(token) else {
             return;
         };
-        let local = dialing.dial.local.as_ref().and_then(Addr::as_socket_addr);
+        let local = dialing.dial.local.as_ref();
         match dial_candidates(&dialing.dial.endpoint, looked_up, local) {
             Ok(candidates) => {
-                dialing.waiting = candidates.into_iter().map(Addr::from).collect();
+                dialing.waiting = candidates.into();
                 dialing.phase = Phase::Racing;
                 dialing.next = self.engine.clock.nanos;
                 self.race(token);

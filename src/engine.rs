@@ -12,7 +12,7 @@ use crate::kernel::{Errno, Event, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, Wheel};
-use crate::token::{ListenerId, Owner, Token};
+use crate::token::{ListenerId, Owner, SocketId, Token};
 
 /// The tools of one loop.
 pub(crate) struct Engine {
@@ -42,6 +42,8 @@ pub(crate) struct Engine {
     pub(crate) connected: Vec<Token>,
     /// Dials that came to nothing, for the handler.
     pub(crate) dial_ends: Vec<DialEnd>,
+    /// What datagram sockets have to say to the handler.
+    pub(crate) socket_reports: Vec<SocketReport>,
     /// Look-ups under way, and who asked.
     pub(crate) lookups: Vec<(Ticket, Token)>,
     next_ticket: u64,
@@ -93,6 +95,7 @@ impl Engine {
             reports: Vec::new(),
             connected: Vec::new(),
             dial_ends: Vec::new(),
+            socket_reports: Vec::new(),
             lookups: Vec::new(),
             next_ticket: 0,
             current: None,
@@ -119,6 +122,7 @@ impl Engine {
             || !self.closing.is_empty()
             || !self.connected.is_empty()
             || !self.dial_ends.is_empty()
+            || !self.socket_reports.is_empty()
         {
             return Some(Duration::ZERO);
         }
@@ -294,6 +298,14 @@ impl Engine {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) listener: ListenerId,
+    pub(crate) owner: Owner,
+    pub(crate) error: Error,
+}
+
+/// What a datagram socket has to say to the handler that opened it.
+#[derive(Debug)]
+pub(crate) struct SocketReport {
+    pub(crate) socket: SocketId,
     pub(crate) owner: Owner,
     pub(crate) error: Error,
 }

@@ -141,7 +141,9 @@ impl Error {
     /// [`is_timeout`](Error::is_timeout) tells them apart.
     pub fn kind(&self) -> io::ErrorKind {
         match &self.0.cause {
-            Cause::Syscall { errno, .. } | Cause::Errno(errno) => io::Error::from(*errno).kind(),
+            Cause::Syscall { errno, .. } | Cause::Explained { errno, .. } | Cause::Errno(errno) => {
+                io::Error::from(*errno).kind()
+            }
             Cause::Timeout => io::ErrorKind::TimedOut,
             // Not `Interrupted`, which the standard library answers by trying again.
             Cause::Canceled => io::ErrorKind::ConnectionAborted,
@@ -208,6 +210,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
+        if inner.op == Op::Resolve {
+            return fmt::Display::fmt(&inner.cause, f);
+        }
         f.write_str(inner.op.as_str())?;
         match (&inner.network, &inner.cause) {
             (Some(network), _) => write!(f, " {network}")?,
@@ -256,6 +261,8 @@ impl From<Infallible> for Error {
 pub enum Op {
     /// Connecting to a peer.
     Dial,
+    /// Turning a text into an address. The text of such an error is its cause alone.
+    Resolve,
     /// Opening a listener.
     Listen,
     /// Taking a connection from a listener.
@@ -268,6 +275,8 @@ pub enum Op {
     Set,
     /// Closing, or closing one direction.
     Close,
+    /// Watching a descriptor.
+    Watch,
     /// The loop itself.
     Run,
 }
@@ -277,12 +286,14 @@ impl Op {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dial => "dial",
+            Self::Resolve => "resolve",
             Self::Listen => "listen",
             Self::Accept => "accept",
             Self::Read => "read",
             Self::Write => "write",
             Self::Set => "set",
             Self::Close => "close",
+            Self::Watch => "watch",
             Self::Run => "run",
         }
     }
@@ -343,6 +354,11 @@ pub(crate) enum Cause {
         call: &'static str,
         errno: Errno,
     },
+    /// The kernel refused, for a reason that its errno does not tell.
+    Explained {
+        why: &'static str,
+        errno: Errno,
+    },
     /// The kernel refused, where Go's texts name no call (registration with the poller).
     Errno(Errno),
     /// A deadline of ours passed.
@@ -398,7 +414,9 @@ impl Cause {
 
     fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Syscall { errno, .. } | Self::Errno(errno) => Some(*errno),
+            Self::Syscall { errno, .. } | Self::Explained { errno, .. } | Self::Errno(errno) => {
+                Some(*errno)
+            }
             _ => None,
         }
     }
@@ -420,6 +438,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syscall { call, errno } => write!(f, "{call}: {}", errno_text(*errno)),
+            Self::Explained { why, errno } => write!(f, "{why}: {}", errno_text(*errno)),
             Self::Errno(errno) => f.write_str(&errno_text(*errno)),
             Self::Timeout => f.write_str("i/o timeout"),
             Self::Canceled => f.write_str("operation was canceled"),

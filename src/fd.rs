@@ -12,7 +12,7 @@ use std::io::IoSlice;
 use libc as c;
 
 use crate::address::Addr;
-use crate::kernel::{Errno, Fd, Kernel};
+use crate::kernel::{Batch, Errno, Fd, Kernel, Packet};
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +52,35 @@ pub(crate) enum Sent {
     WouldBlock,
     /// The connection is broken.
     Failed(Errno),
+}
+
+/// What one attempt to receive datagrams came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Came {
+    /// That many, empty ones included.
+    Datagrams(usize),
+    /// None there; the kernel will announce the next.
+    WouldBlock,
+    /// An event, and not the end.
+    Failed(Errno),
+    /// This is no socket, or none any more.
+    Ended(Errno),
+}
+
+/// What one attempt to send datagrams came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Posted {
+    /// The kernel took that many, from the first on.
+    Taken(usize),
+    /// Its buffer is full; the kernel will announce room (or nobody will, where each receiver
+    /// has a buffer of its own).
+    WouldBlock,
+    /// It is short of something that comes back without a word.
+    Transient(Errno),
+    /// The first one can't be sent, or an earlier one has come back.
+    Failed(Errno),
+    /// This is no socket, or none any more.
+    Ended(Errno),
 }
 
 /// What a connect call came to.
@@ -176,6 +205,43 @@ fn send(asked: usize, mut call: impl FnMut() -> Result<usize, Errno>) -> Sent {
             Err(errno) => return Sent::Failed(errno),
         }
     }
+}
+
+/// One receive call for datagrams, with signals retried.
+pub(crate) fn receive(kernel: &mut dyn Kernel, fd: Fd, batch: &mut Batch) -> Came {
+    loop {
+        match kernel.receive(fd, batch) {
+            Ok(n) => return Came::Datagrams(n.min(batch.places())),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Came::WouldBlock,
+            Err(errno) if is_no_socket(errno) => return Came::Ended(errno),
+            // ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EMSGSIZE …: what became of something
+            // that was sent earlier (ip(7), udp(7)). The socket is as good as before.
+            Err(errno) => return Came::Failed(errno),
+        }
+    }
+}
+
+/// One send call for datagrams, with signals retried.
+pub(crate) fn post(kernel: &mut dyn Kernel, fd: Fd, packets: &[Packet<'_>]) -> Posted {
+    debug_assert!(!packets.is_empty(), "nothing to send proves nothing");
+    loop {
+        match kernel.send_packets(fd, packets) {
+            // A kernel that takes none and says nothing cannot be waited for.
+            Ok(0) => return Posted::Failed(Errno(c::EIO)),
+            Ok(n) => return Posted::Taken(n.min(packets.len())),
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Posted::WouldBlock,
+            // A full device queue (BSD) or a host short of memory: nobody announces the end.
+            Err(errno @ Errno(c::ENOBUFS | c::ENOMEM)) => return Posted::Transient(errno),
+            Err(errno) if is_no_socket(errno) => return Posted::Ended(errno),
+            Err(errno) => return Posted::Failed(errno),
+        }
+    }
+}
+
+fn is_no_socket(errno: Errno) -> bool {
+    matches!(errno.0, c::EBADF | c::ENOTSOCK | c::EFAULT | c::ENOSYS)
 }
 
 /// Whether a broken connection was broken by its peer: the orderly words for it are reset.

@@ -86,7 +86,7 @@
 //!    │ 3 read the clock      `now()` is this value until the next poll       │
 //!    │ 4 serve               the ready list · new events · new clients       │ ─▶ callbacks
 //!    │ 5 run posts           closures from other threads                     │ ─▶ callbacks
-//!    │ 6 fire                deadlines and timers · how dials have ended     │ ─▶ callbacks
+//!    │ 6 fire                deadlines and timers · dials and sockets tell   │ ─▶ callbacks
 //!    │ 7 flush               what was written to somebody else's connection  │
 //!    │ 8 deliver closes      then free slots and descriptors                 │ ─▶ on_close
 //!    └───────────────────────────────────┬───────────────────────────────────┘
@@ -103,7 +103,11 @@
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
+//! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
+//! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
+//! | read and write addresses | [`Endpoint`], [`Addr`], [`UnixAddr`], [`Network`], [`resolve()`], [`parse_ip`], [`split_host_port`], [`join_host_port`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
+//! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
 //! | know how the loop is doing | [`Stats`], [`Summary`] |
@@ -111,8 +115,7 @@
 //!
 //! # Not there
 //!
-//! This version serves TCP and dials it. UDP, Unix sockets, TLS and codecs are not there
-//! yet; async/await, Windows and thread pools never will be.
+//! TLS and codecs are not there yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
@@ -123,6 +126,7 @@ mod context;
 mod core;
 mod datagram;
 mod dialer;
+mod endpoint;
 mod engine;
 mod error;
 mod fd;
@@ -133,8 +137,12 @@ mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod mux;
 mod outbound;
+mod packet_queue;
+mod packet_socket;
 mod reactor;
+mod resolve;
 pub mod sim;
 mod sources;
 mod stats;
@@ -142,19 +150,22 @@ mod timer;
 mod token;
 mod watch;
 
-pub use address::{Addr, AddressError, Endpoint, Network, UnixAddr};
+pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
-pub use datagram::{Datagram, Socket};
+pub use datagram::{Bind, Datagram, Delivery, DropPolicy, Socket, SocketStats};
 pub use dialer::Dial;
+pub use endpoint::{Endpoint, join_host_port, split_host_port};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
+pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
+pub use resolve::resolve;
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
 pub use watch::Ready;
@@ -174,6 +185,8 @@ mod docs {
     mod backpressure {}
     #[doc = include_str!("../docs/deadlines.md")]
     mod deadlines {}
+    #[doc = include_str!("../docs/datagrams.md")]
+    mod datagrams {}
     #[doc = include_str!("../docs/errors.md")]
     mod errors {}
     #[doc = include_str!("../docs/testing.md")]

@@ -19,8 +19,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::address::{Addr, AddressError, Endpoint, Network, listen_candidates};
+use crate::address::{Addr, AddressError, Network};
 use crate::config::{self, Overload};
+use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
@@ -66,14 +67,15 @@ impl Listen {
     ///
     /// # Errors
     ///
-    /// The text does not parse; the error says why.
+    /// The text does not parse, or its network has no listeners (`udp`, `unixgram`, raw IP):
+    /// `listen udp 127.0.0.1:0: address 127.0.0.1:0: unexpected address type`.
     pub fn new<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<AddressError>,
     {
         match endpoint.try_into() {
-            Ok(endpoint) => Ok(endpoint.into()),
+            Ok(endpoint) => endpoint.try_into(),
             Err(error) => Err(error.into().into_error(Op::Listen)),
         }
     }
@@ -159,15 +161,19 @@ impl Listen {
     }
 }
 
-impl From<Endpoint> for Listen {
-    fn from(endpoint: Endpoint) -> Self {
-        Self::on(Target::Endpoint(endpoint))
+/// Fails as [`Listen::new`] does for a network that has no listeners.
+impl TryFrom<Endpoint> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
+        endpoint.for_listen()?;
+        Ok(Self::on(Target::Endpoint(endpoint)))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(addr: SocketAddr) -> Self {
-        Endpoint::from(addr).into()
+        Self::on(Target::Endpoint(addr.into()))
     }
 }
 
@@ -284,13 +290,13 @@ impl Listener {
             options: listen.options,
         };
         let (fd, network) = match listen.target {
-            Target::Endpoint(endpoint) => {
+            Target::Endpoint(mut endpoint) => {
                 let spec = Spec {
                     backlog,
                     reuse_port: listen.reuse_port,
                     options: listen.options,
                 };
-                (bind(&endpoint, spec, engine)?, endpoint.network())
+                (bind(&mut endpoint, spec, engine)?, endpoint.network())
             }
             Target::Inherited(owned) => {
                 let adopted = engine.kernel.adopt_listener(owned);
@@ -775,8 +781,11 @@ struct Spec {
 }
 
 /// Tries the endpoint's candidates in order; the error is that of the first.
-fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Error> {
+fn bind(endpoint: &mut Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Error> {
     let network = endpoint.network();
+    endpoint
+        .resolve_zone(|name| engine.kernel.interface_index(name))
+        .map_err(|cause| Error::new(Op::Listen, Some(network), None, cause))?;
     let looked_up = match endpoint.name() {
         Some(name) => engine.kernel.lookup(name).map_err(|error| {
             let cause = Cause::lookup(name.to_owned(), &error);
@@ -789,7 +798,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
     let mut first = None;
     for (addr, only_v6) in candidates {
         let spec = ListenSpec {
-            addr: addr.into(),
+            addr,
             transport: network.transport(),
             mode: None,
             only_v6,
@@ -815,7 +824,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Erro
 
 /// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is
 /// worth a try. A port in use is not such a failure.
-fn has_no_ipv6(fault: Fault) -> bool {
+pub(crate) fn has_no_ipv6(fault: Fault) -> bool {
     matches!(
         fault.errno.0,
         libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -12,17 +13,19 @@ use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled, Flags};
 use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
+use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Engine, Report};
+use crate::engine::{Engine, Report, SocketReport};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
 use crate::input::Input;
 use crate::kernel::os::OsKernel;
-use crate::kernel::{Event, Fd, Interest, Kernel};
+use crate::kernel::{Batch, Event, Fd, Interest, Kernel};
 use crate::listener::{Listen, Step};
+use crate::packet_socket::PacketSocket;
 use crate::stats::Stats;
-use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, TimerId, Token};
+use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
 
 /// A single-threaded event loop that owns a handler, its sessions and its sockets.
 ///
@@ -46,6 +49,8 @@ pub struct Reactor<H: Handler> {
     serving: Vec<Token>,
     accepting: Vec<Token>,
     tasks: VecDeque<Post<H>>,
+    // What datagrams are received into; made for the first.
+    batch: Option<Batch>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +126,7 @@ impl<H: Handler> Reactor<H> {
             serving: Vec::with_capacity(events),
             accepting: Vec::new(),
             tasks: VecDeque::new(),
+            batch: None,
         }
     }
 
@@ -153,6 +159,46 @@ impl<H: Handler> Reactor<H> {
     {
         let dial = dial.try_into().map_err(Into::into)?;
         self.core.dial(dial, Owner::default())
+    }
+
+    /// Opens a datagram socket: on a text (`":5353"`, `"udp6://[::1]:0"`,
+    /// `"unixgram:///run/x.sock"`), a typed address, or a [`Bind`] with options.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the call and the address, as in
+    /// `listen udp 127.0.0.1:53: bind: permission denied`, or `dial udp …` for one that was
+    /// to be connected.
+    pub fn bind<B>(&mut self, bind: B) -> Result<SocketId, Error>
+    where
+        B: TryInto<Bind>,
+        B::Error: Into<Error>,
+    {
+        let bind = bind.try_into().map_err(Into::into)?;
+        self.core.bind(bind, Owner::default())
+    }
+
+    /// A datagram socket, by its id.
+    pub fn socket(&mut self, id: SocketId) -> Option<Socket<'_>> {
+        self.core
+            .sockets
+            .get(id.token())
+            .filter(|socket| !socket.is_dead())?;
+        Some(Socket::new(&mut self.core, Owner::default(), id.token()))
+    }
+
+    /// Watches a descriptor, as [`Context::watch`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn watch(&mut self, fd: impl Into<OwnedFd>, interest: Interest) -> Result<WatchId, Error> {
+        self.core.watch(fd.into(), interest, Owner::default())
+    }
+
+    /// Ends a watch, as [`Context::unwatch`] does.
+    pub fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
+        self.core.unwatch(id)
     }
 
     /// A listener, by its id.
@@ -236,6 +282,7 @@ impl<H: Handler> Reactor<H> {
         self.run_posts(); //                                                5. posted closures
         self.fire_timers(); //                                              6. deadlines and timers
         self.tell_dials(); //                                                  and what became of dials
+        self.tell_sockets(); //                                                and of datagrams
         self.flush_touched(); //                                            7. what was written elsewhere
         self.deliver_closes(); //                                           8. closes; slots and descriptors
         let turn = self.see_to_stop();
@@ -293,6 +340,7 @@ impl<H: Handler> Reactor<H> {
         let Core {
             conns,
             listeners,
+            sockets,
             engine,
             ..
         } = &mut self.core;
@@ -309,6 +357,11 @@ impl<H: Handler> Reactor<H> {
                 conn.make_ready(engine);
             }
         }
+        for index in 0..sockets.end() {
+            if let Some(socket) = sockets.at_mut(index) {
+                socket.close(engine);
+            }
+        }
         self.core.cancel_all_dials();
     }
 
@@ -316,6 +369,11 @@ impl<H: Handler> Reactor<H> {
         for index in 0..self.core.listeners.end() {
             if let Some(token) = self.core.listeners.token_at(index) {
                 self.core.drop_listener(ListenerId::new(token));
+            }
+        }
+        for index in 0..self.core.sockets.end() {
+            if let Some(token) = self.core.sockets.token_at(index) {
+                self.core.drop_socket(token);
             }
         }
         let Core { conns, engine, .. } = &mut self.core;
@@ -347,7 +405,9 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Some(Kind::Dial) => self.core.serve_dial(token),
-                Some(Kind::Timer | Kind::Socket | Kind::Watch) | None => {}
+                Some(Kind::Socket) => self.serve_socket(token),
+                Some(Kind::Watch) => self.serve_watch(token),
+                Some(Kind::Timer) | None => {}
             }
         }
         self.serving.clear();
@@ -378,9 +438,31 @@ impl<H: Handler> Reactor<H> {
                 if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
                     self.accepting.push(event.token);
                 }
-            } else if event.token != Token::WAKE {
-                engine.stats.stale_events += 1;
+            } else {
+                self.serve_other(event);
             }
+        }
+    }
+
+    /// Events of sources that few loops have.
+    fn serve_other(&mut self, event: Event) {
+        let Core {
+            sockets,
+            watches,
+            engine,
+            ..
+        } = &mut self.core;
+        if let Some(socket) = sockets.get_mut(event.token) {
+            socket.note(event);
+            // Whoever is on the ready list has had its share of this turn.
+            if !socket.is_ready_listed() {
+                self.serve_socket(event.token);
+            }
+        } else if let Some(watch) = watches.get_mut(event.token) {
+            watch.note(event);
+            self.serve_watch(event.token);
+        } else if event.token != Token::WAKE {
+            engine.stats.stale_events += 1;
         }
     }
 
@@ -558,6 +640,154 @@ impl<H: Handler> Reactor<H> {
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
             self.offer_own(token, true);
+        }
+    }
+
+    // Datagrams and watches.
+
+    /// Everything that one socket is due, within its budget.
+    fn serve_socket(&mut self, token: Token) {
+        let Some(socket) = self.core.sockets.get_mut(token) else {
+            return;
+        };
+        socket.left_ready();
+        if socket.take_past() {
+            self.fire_socket(token);
+        }
+        self.settle(token);
+        if let Some(socket) = self.core.sockets.get_mut(token)
+            && socket.take_drained()
+        {
+            self.socket_callback(token, "on_socket_writable", |handler, socket, _| {
+                handler.on_socket_writable(socket);
+            });
+            self.settle(token);
+        }
+        let mut budget = self.core.engine.config.datagram_budget;
+        while let Some(n) = self.receive(token, &mut budget) {
+            for at in 0..n {
+                self.offer_datagram(token, at);
+            }
+            self.settle(token);
+        }
+    }
+
+    /// How many datagrams lie in the batch; `None` if this socket's turn is over.
+    fn receive(&mut self, token: Token, budget: &mut usize) -> Option<usize> {
+        let Core {
+            sockets, engine, ..
+        } = &mut self.core;
+        let config = &engine.config;
+        let batch = self
+            .batch
+            .get_or_insert_with(|| Batch::new(config.datagram_batch, config.max_datagram));
+        sockets.get_mut(token)?.receive(batch, budget, engine)
+    }
+
+    fn offer_datagram(&mut self, token: Token, at: usize) {
+        if !self
+            .core
+            .sockets
+            .get(token)
+            .is_some_and(PacketSocket::may_offer)
+        {
+            return;
+        }
+        self.socket_callback(token, "on_datagram", |handler, socket, batch| {
+            if let Some((arrival, bytes)) = batch.map(|batch| batch.arrival(at)) {
+                let datagram = Datagram {
+                    bytes: socket.payload(bytes, &arrival.from),
+                    from: &arrival.from,
+                    to: arrival.to,
+                    truncated: arrival.truncated,
+                };
+                handler.on_datagram(socket, &datagram);
+            }
+        });
+    }
+
+    fn socket_callback(
+        &mut self,
+        token: Token,
+        name: &'static str,
+        call: impl FnOnce(&mut H, &mut Socket<'_>, Option<&Batch>),
+    ) {
+        let Self {
+            handler,
+            core,
+            batch,
+            ..
+        } = self;
+        let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
+            return;
+        };
+        core.engine.current = Some(token);
+        guarded(core, name, |core| {
+            call(
+                handler,
+                &mut Socket::new(core, owner, token),
+                batch.as_ref(),
+            );
+        });
+        core.engine.current = None;
+    }
+
+    fn fire_socket(&mut self, token: Token) {
+        loop {
+            let Core {
+                sockets, engine, ..
+            } = &mut self.core;
+            let Some(socket) = sockets.get_mut(token).filter(|socket| !socket.is_dead()) else {
+                return;
+            };
+            let Some(which) = socket.take_due(engine) else {
+                return;
+            };
+            engine.stats.timers += 1;
+            self.socket_callback(token, "on_socket_timeout", |handler, socket, _| {
+                handler.on_socket_timeout(socket, which);
+            });
+            self.settle(token);
+        }
+    }
+
+    /// What datagram sockets had to say while callbacks could not be run.
+    fn tell_sockets(&mut self) {
+        let mut reports = std::mem::take(&mut self.core.engine.socket_reports);
+        for SocketReport {
+            socket,
+            owner,
+            error,
+        } in reports.drain(..)
+        {
+            let Self { handler, core, .. } = self;
+            guarded(core, "on_socket_error", |core| {
+                handler.on_socket_error(&mut Context::new(core, owner), socket, &error);
+            });
+        }
+        // What these callbacks brought about was told to the list that stands in meanwhile.
+        std::mem::swap(&mut self.core.engine.socket_reports, &mut reports);
+        self.core.engine.socket_reports.append(&mut reports);
+    }
+
+    fn serve_watch(&mut self, token: Token) {
+        let Some(watch) = self.core.watches.get_mut(token) else {
+            return;
+        };
+        watch.left_ready();
+        let owner = watch.owner;
+        let Some(ready) = watch.take_ready() else {
+            return;
+        };
+        let Self { handler, core, .. } = self;
+        guarded(core, "on_ready", |core| {
+            handler.on_ready(&mut Context::new(core, owner), WatchId::new(token), ready);
+        });
+        let Core {
+            watches, engine, ..
+        } = core;
+        if let Some(watch) = watches.get_mut(token) {
+            watch.ask_again(ready, engine);
         }
     }
 
@@ -780,21 +1010,19 @@ impl<H: Handler> Reactor<H> {
         }
         while let Some(post) = self.tasks.pop_front() {
             match post {
-                Post::Loop(task) => {
+                Post::Loop { owner, task } => {
                     self.core.engine.stats.posted += 1;
                     let Self { handler, core, .. } = self;
                     guarded(core, "post", |core| {
-                        task(handler, &mut Context::new(core, Owner::default()));
+                        task(handler, &mut Context::new(core, owner));
                     });
                 }
-                Post::Conn(id, task) => {
+                Post::Conn { id, owner, task } => {
                     let token = id.token();
-                    if self
-                        .core
-                        .conns
-                        .get(token)
-                        .is_none_or(|conn| !conn.is_open())
-                    {
+                    let may = |conn: &Connection| {
+                        conn.is_open() && owner.is_none_or(|owner| owner == conn.owner)
+                    };
+                    if !self.core.conns.get(token).is_some_and(may) {
                         self.core.engine.stats.posted_to_gone += 1;
                         // What the closure holds is the application's, and so is its end.
                         guarded(&mut self.core, "post_to", |_| drop(task));
@@ -832,7 +1060,13 @@ impl<H: Handler> Reactor<H> {
                         listener.retry(engine);
                     }
                 }
-                Some(Kind::Socket | Kind::Watch) | None => {}
+                Some(Kind::Socket) => {
+                    if let Some(socket) = self.core.sockets.get_mut(token) {
+                        socket.unfiled();
+                        self.fire_socket(token);
+                    }
+                }
+                Some(Kind::Watch) | None => {}
             }
         }
     }
@@ -926,6 +1160,10 @@ impl<H: Handler> Reactor<H> {
         // An `on_close` may end further connections; they join the list as it is walked.
         while let Some(&token) = self.core.engine.closing.get(at) {
             at += 1;
+            if token.kind() == Some(Kind::Socket) {
+                self.core.drop_socket(token);
+                continue;
+            }
             let Some(conn) = self.core.remove_conn(token) else {
                 continue;
             };
@@ -1005,9 +1243,16 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn settle(&mut self, token: Token) {
-        let Core { conns, engine, .. } = &mut self.core;
+        let Core {
+            conns,
+            sockets,
+            engine,
+            ..
+        } = &mut self.core;
         if let Some(conn) = conns.get_mut(token) {
             conn.settle(engine);
+        } else if let Some(socket) = sockets.get_mut(token) {
+            socket.settle(engine);
         }
     }
 }

@@ -59,6 +59,14 @@ pub struct Stats {
     /// Unconsumed input and queued output now, in bytes, over all connections.
     pub buffered: u64,
 
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams that the kernel took.
+    pub datagrams_sent: u64,
+    /// Datagrams dropped by this loop: a queue was full, the kernel refused them, or nobody
+    /// took them in time.
+    pub datagrams_dropped: u64,
+
     /// Deadlines and timers that fired.
     pub timers: u64,
     /// Posted closures run.

@@ -8,8 +8,13 @@
 //! It never reads and never writes.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 
-use crate::kernel::Readiness;
+use crate::core::Core;
+use crate::engine::Engine;
+use crate::error::{Cause, Error, Op};
+use crate::kernel::{Errno, Event, Fd, Interest, Readiness};
+use crate::token::{Owner, Token, WatchId};
 
 /// What a watched descriptor is ready for, as [`on_ready`](crate::Handler::on_ready) is told.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -44,5 +49,99 @@ impl Ready {
 impl fmt::Debug for Ready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One descriptor that is watched.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    token: Token,
+    pub(crate) owner: Owner,
+    fd: Fd,
+    interest: Interest,
+    /// What the kernel has said since the last `on_ready`.
+    ready: Readiness,
+    in_ready: bool,
+}
+
+impl Watching {
+    pub(crate) fn fd(&self) -> Fd {
+        self.fd
+    }
+
+    pub(crate) fn note(&mut self, event: Event) {
+        self.ready.insert(event.ready);
+    }
+
+    pub(crate) fn left_ready(&mut self) {
+        self.in_ready = false;
+    }
+
+    /// What is to be said, if anything.
+    pub(crate) fn take_ready(&mut self) -> Option<Ready> {
+        let ready = std::mem::take(&mut self.ready);
+        (ready != Readiness::default()).then_some(Ready::new(ready))
+    }
+
+    /// Asks the kernel to say again what is still so. If it can't, the next turn says it:
+    /// better once too often than never again.
+    pub(crate) fn ask_again(&mut self, said: Ready, engine: &mut Engine) {
+        let asked = engine.kernel.rewatch(self.fd, self.token, self.interest);
+        if let Err(errno) = asked {
+            log::debug!(target: "windlass::watch", "{:?}: {errno:?}", self.token);
+            self.ready.insert(said.0);
+            if !std::mem::replace(&mut self.in_ready, true) {
+                engine.ready.push(self.token);
+            }
+        }
+    }
+}
+
+impl Core {
+    pub(crate) fn watch(
+        &mut self,
+        fd: OwnedFd,
+        interest: Interest,
+        owner: Owner,
+    ) -> Result<WatchId, Error> {
+        let Self {
+            watches, engine, ..
+        } = self;
+        let fail = |cause: Cause| Error::new(Op::Watch, None, None, cause);
+        let fd = engine.kernel.keep(fd).map_err(|errno| fail(errno.into()))?;
+        let made = watches.insert(|token| Watching {
+            token,
+            owner,
+            fd,
+            interest,
+            ready: Readiness::default(),
+            in_ready: false,
+        });
+        let Some(token) = made else {
+            drop(engine.kernel.release(fd));
+            return Err(fail(Cause::Invalid("too many watches".to_owned())));
+        };
+        let id = WatchId::new(token);
+        if let Err(errno) = engine.kernel.watch(fd, token, interest) {
+            self.unwatch(id);
+            return Err(fail(why_not(errno)));
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
+        let watch = self.watches.remove(id.token())?;
+        self.engine.freed = true;
+        self.engine.kernel.release(watch.fd).ok()
+    }
+}
+
+fn why_not(errno: Errno) -> Cause {
+    match errno.0 {
+        libc::EPERM => Cause::Explained {
+            why: "a file that is always ready cannot be watched",
+            errno,
+        },
+        _ => errno.into(),
     }
 }

@@ -77,6 +77,7 @@ impl Readiness {
         self.0 & other.0 == other.0
     }
 
+    /// Adds what `other` says.
     pub(crate) fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }

@@ -35,7 +35,7 @@ mod names;
 mod options;
 mod packet_options;
 mod packets;
-mod resolver;
+pub(crate) mod resolver;
 mod sockets;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,1066 @@
+//! One datagram socket: how it is opened, receives within a budget, sends from a bounded
+//! queue, and keeps its deadlines.
+//!
+//! Edge-triggered like everything else. Who starts again what has stopped:
+//!
+//! | stopped because | started again by |
+//! |---|---|
+//! | nothing has come, or the kernel takes no more | the kernel's next report |
+//! | the budget of the turn is spent | the ready list |
+//! | the kernel is short of memory, error follows error, or a Unix receiver is full | a timer of at most [`RETRY_MOST`](config::RETRY_MOST) |
+//! | `pause` | `resume` |
+//!
+//! This room never calls the handler. It leaves notes that the reactor turns into callbacks.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::address::{Addr, Network};
+use crate::config;
+use crate::core::Core;
+use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStats};
+use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
+use crate::engine::{Engine, SocketReport, nanos};
+use crate::error::{Cause, Error, Op};
+use crate::fd::{self, Came, Posted};
+use crate::handler::Deadline;
+use crate::kernel::{
+    Batch, BindSpec, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
+    Readiness, Ticket, Transport,
+};
+use crate::listener::has_no_ipv6;
+use crate::packet_queue::PacketQueue;
+use crate::timer::{Entry, NEVER, Nanos};
+use crate::token::{Owner, SocketId, Token};
+
+/// One datagram socket.
+#[derive(Debug)]
+pub(crate) struct PacketSocket {
+    pub(crate) token: Token,
+    pub(crate) owner: Owner,
+    /// `None` while the name of the other end is being looked up.
+    fd: Option<Fd>,
+    network: Network,
+    local: Option<Addr>,
+    remote: Option<Addr>,
+    /// What is left to be done once that name is known.
+    opening: Option<Box<Opening>>,
+    state: State,
+    queue: PacketQueue,
+    /// Unless the loop's limit holds.
+    queue_limit: Option<usize>,
+    drop_policy: DropPolicy,
+    pub(crate) stats: SocketStats,
+    read_deadline: Nanos,
+    write_deadline: Nanos,
+    /// When sending, or receiving, is tried again although no report came.
+    retry_at: Nanos,
+    retry_after: Duration,
+    /// The end of the linger time, once `close` was called; of the look-up, before it is open.
+    ends_at: Nanos,
+    entry: Option<Entry>,
+    errors_in_a_row: u32,
+    /// The last turn in which an error was told.
+    error_told_in: u64,
+}
+
+/// What is true of a socket, and which lists it is on.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    readable: bool,
+    writable: bool,
+    /// An error was announced, so a short batch has not drained the socket.
+    error_seen: bool,
+    paused: bool,
+    closing: bool,
+    dead: bool,
+    /// A datagram was dropped for want of room; `on_socket_writable` is owed.
+    full: bool,
+    /// `on_socket_writable` is due.
+    drained: bool,
+    /// Sending goes on when the timer fires, and not earlier.
+    send_waits: bool,
+    /// So does receiving.
+    receive_waits: bool,
+    /// A deadline was set that had passed.
+    due: bool,
+    in_ready: bool,
+    in_unflushed: bool,
+}
+
+#[derive(Debug)]
+struct Opening {
+    endpoint: Endpoint,
+    local: Option<Addr>,
+    options: BindOptions,
+    ticket: Ticket,
+}
+
+/// A socket that is open, before it has a slot.
+#[derive(Debug)]
+struct Opened {
+    fd: Fd,
+    network: Network,
+    local: Addr,
+    remote: Option<Addr>,
+}
+
+impl PacketSocket {
+    fn new(token: Token, owner: Owner, network: Network, options: &BindOptions) -> Self {
+        Self {
+            token,
+            owner,
+            fd: None,
+            network,
+            local: None,
+            remote: None,
+            opening: None,
+            state: State {
+                writable: true,
+                ..State::default()
+            },
+            queue: PacketQueue::default(),
+            queue_limit: options.queue_limit,
+            drop_policy: options.drop_policy,
+            stats: SocketStats::default(),
+            read_deadline: NEVER,
+            write_deadline: NEVER,
+            retry_at: NEVER,
+            retry_after: config::RETRY_FIRST,
+            ends_at: NEVER,
+            entry: None,
+            errors_in_a_row: 0,
+            error_told_in: 0,
+        }
+    }
+
+    pub(crate) fn id(&self) -> SocketId {
+        SocketId::new(self.token)
+    }
+
+    pub(crate) fn fd(&self) -> Option<Fd> {
+        self.fd
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.dead
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.weight()
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<Addr> {
+        self.local.clone()
+    }
+
+    pub(crate) fn peer_addr(&self) -> Option<Addr> {
+        self.remote.clone()
+    }
+
+    fn is_open(&self) -> bool {
+        !self.state.closing && !self.state.dead
+    }
+
+    // The ready list and its siblings.
+
+    pub(crate) fn make_ready(&mut self, engine: &mut Engine) {
+        if !self.state.in_ready && !self.state.dead {
+            self.state.in_ready = true;
+            engine.ready.push(self.token);
+        }
+    }
+
+    pub(crate) fn left_ready(&mut self) {
+        self.state.in_ready = false;
+    }
+
+    pub(crate) fn is_ready_listed(&self) -> bool {
+        self.state.in_ready
+    }
+
+    fn touch(&mut self, engine: &mut Engine) {
+        if engine.current != Some(self.token) && !self.state.in_unflushed {
+            self.state.in_unflushed = true;
+            engine.unflushed.push(self.token);
+        }
+    }
+
+    pub(crate) fn note(&mut self, event: Event) {
+        let ready = event.ready;
+        if ready.contains(Readiness::READABLE)
+            || ready.contains(Readiness::READ_CLOSED)
+            || ready.contains(Readiness::ERROR)
+        {
+            self.state.readable = true;
+        }
+        if ready.contains(Readiness::WRITABLE) || ready.contains(Readiness::WRITE_CLOSED) {
+            self.state.writable = true;
+        }
+        if ready.contains(Readiness::ERROR) {
+            self.state.error_seen = true;
+        }
+    }
+
+    /// Takes the note off that `on_socket_writable` is due.
+    pub(crate) fn take_drained(&mut self) -> bool {
+        std::mem::take(&mut self.state.drained) && self.is_open()
+    }
+
+    /// Takes the note off that a deadline was set that had passed.
+    pub(crate) fn take_past(&mut self) -> bool {
+        std::mem::take(&mut self.state.due)
+    }
+
+    // Receiving.
+
+    pub(crate) fn pause(&mut self) {
+        self.state.paused = true;
+    }
+
+    pub(crate) fn resume(&mut self, engine: &mut Engine) {
+        if std::mem::take(&mut self.state.paused) && self.state.readable {
+            self.make_ready(engine);
+        }
+    }
+
+    /// Whether what has come may be shown to the handler.
+    pub(crate) fn may_offer(&self) -> bool {
+        self.is_open()
+    }
+
+    /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
+    /// turn is over.
+    pub(crate) fn receive(
+        &mut self,
+        batch: &mut Batch,
+        budget: &mut usize,
+        engine: &mut Engine,
+    ) -> Option<usize> {
+        while self.state.readable && !self.state.paused && self.is_open() {
+            let fd = self.fd?;
+            if *budget == 0 {
+                self.make_ready(engine);
+                return None;
+            }
+            engine.stats.reads += 1;
+            match fd::receive(engine.kernel.as_mut(), fd, batch) {
+                Came::Datagrams(n) => {
+                    *budget = budget.saturating_sub(n);
+                    self.came(n, batch, engine);
+                    return Some(n);
+                }
+                Came::WouldBlock => {
+                    engine.stats.would_blocks += 1;
+                    self.state.readable = false;
+                    self.state.error_seen = false;
+                }
+                Came::Failed(errno) => {
+                    *budget -= 1;
+                    self.failed_to_receive(errno, engine);
+                }
+                Came::Ended(errno) => {
+                    self.failed_to_receive(errno, engine);
+                    self.die(engine);
+                }
+            }
+        }
+        None
+    }
+
+    fn came(&mut self, n: usize, batch: &Batch, engine: &mut Engine) {
+        // A short batch has drained the socket, unless an error is still to be fetched.
+        if n < batch.places() && !self.state.error_seen {
+            self.state.readable = false;
+        }
+        self.errors_in_a_row = 0;
+        self.stats.received += n as u64;
+        engine.stats.datagrams_received += n as u64;
+        for at in 0..n {
+            let (arrival, _) = batch.arrival(at);
+            self.stats.truncated += u64::from(arrival.truncated);
+            engine.stats.bytes_read += arrival.len as u64;
+        }
+    }
+
+    /// An error is an event, and not the end. Error after error, though, is not worth a
+    /// processor: after a while the socket rests between them.
+    fn failed_to_receive(&mut self, errno: Errno, engine: &mut Engine) {
+        let call = if self.remote.is_some() {
+            "read"
+        } else {
+            "recvfrom"
+        };
+        let place = self.remote.clone();
+        self.report(Op::Read, place, Cause::Syscall { call, errno }, engine);
+        self.errors_in_a_row += 1;
+        if self.errors_in_a_row >= config::ERRORS_IN_A_ROW {
+            self.errors_in_a_row = 0;
+            self.state.readable = false;
+            self.state.receive_waits = true;
+            self.retry_later(engine);
+        }
+    }
+
+    /// What of a datagram's bytes is the application's: of raw IPv4 not the header that the
+    /// kernel leaves before it (raw(7)), as in Go.
+    pub(crate) fn payload<'a>(&self, bytes: &'a [u8], from: &Addr) -> &'a [u8] {
+        let raw = matches!(self.network.transport(), Transport::Raw(_));
+        if raw && matches!(from.ip(), Some(IpAddr::V4(_))) {
+            without_header(bytes)
+        } else {
+            bytes
+        }
+    }
+
+    // Sending.
+
+    pub(crate) fn send(&mut self, bytes: &[u8], to: Option<Addr>, engine: &mut Engine) -> Delivery {
+        if !self.is_open() {
+            return Delivery::Closed;
+        }
+        if let Err(cause) = self.check_destination(to.as_ref()) {
+            self.dropped(1, engine);
+            self.report(Op::Write, to, cause, engine);
+            return Delivery::Dropped;
+        }
+        let weight = PacketQueue::weight_of(bytes.len());
+        if !self.make_room(weight, engine) {
+            self.dropped(1, engine);
+            return Delivery::Dropped;
+        }
+        self.queue.push(bytes, to, engine.clock.nanos);
+        engine.account(0, weight);
+        self.touch(engine);
+        Delivery::Queued
+    }
+
+    /// A datagram goes where the socket is connected to, or where it says itself.
+    fn check_destination(&self, to: Option<&Addr>) -> Result<(), Cause> {
+        let connected = self.remote.is_some() || self.opening.is_some();
+        match to {
+            Some(_) if connected => Err(Cause::Invalid(SEND_TO_CONNECTED.to_owned())),
+            None if !connected => Err(Cause::Syscall {
+                call: "write",
+                errno: Errno(libc::EDESTADDRREQ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sees to it that the queue has room, by sending and then by the policy.
+    fn make_room(&mut self, weight: usize, engine: &mut Engine) -> bool {
+        let limit = self.limit(engine);
+        if self.queue.weight() + weight <= limit {
+            return true;
+        }
+        self.flush(engine);
+        if self.queue.weight() + weight > limit {
+            self.state.full = true;
+        }
+        while self.drop_policy == DropPolicy::Oldest
+            && !self.queue.is_empty()
+            && self.queue.weight() + weight > limit
+        {
+            self.take_off(1, engine);
+            self.dropped(1, engine);
+        }
+        self.is_open() && self.queue.weight() + weight <= limit
+    }
+
+    /// Sends what is queued, until it is gone, the kernel takes no more, or the others are
+    /// due. A closing socket whose queue is empty is over.
+    pub(crate) fn settle(&mut self, engine: &mut Engine) {
+        self.state.in_unflushed = false;
+        if self.state.dead {
+            return;
+        }
+        self.flush(engine);
+        // Half of what may wait: then there is room worth telling of.
+        if self.state.full && self.queue.weight() <= self.limit(engine) / 2 {
+            self.state.full = false;
+            self.state.drained = true;
+            self.make_ready(engine);
+        }
+        if self.state.closing && self.queue.is_empty() {
+            self.die(engine);
+        } else if !self.queue.is_empty() {
+            self.arm(engine);
+        }
+    }
+
+    fn limit(&self, engine: &Engine) -> usize {
+        self.queue_limit.unwrap_or(engine.config.datagram_queue)
+    }
+
+    fn flush(&mut self, engine: &mut Engine) {
+        let Some(fd) = self.fd else { return };
+        if self.state.send_waits {
+            return;
+        }
+        if self.network == Network::Unixgram && self.remote.is_none() {
+            return self.flush_each(fd, engine);
+        }
+        for _ in 0..config::FLUSH_CALLS {
+            if self.queue.is_empty() || !self.state.writable || self.state.dead {
+                return;
+            }
+            let mut packets = [Packet {
+                bytes: &[],
+                to: None,
+            }; MAX_PACKETS];
+            let n = self.queue.packets(0, &mut packets);
+            engine.stats.writes += 1;
+            match fd::post(engine.kernel.as_mut(), fd, &packets[..n]) {
+                Posted::Taken(n) => self.sent(n, engine),
+                Posted::WouldBlock => {
+                    engine.stats.would_blocks += 1;
+                    self.state.writable = false;
+                }
+                Posted::Transient(_) => {
+                    self.state.send_waits = true;
+                    return self.retry_later(engine);
+                }
+                Posted::Failed(errno) => self.failed_to_send(0, errno, engine),
+                Posted::Ended(errno) => {
+                    self.failed_to_send(0, errno, engine);
+                    self.die(engine);
+                }
+            }
+        }
+        if !self.queue.is_empty() && self.state.writable {
+            self.make_ready(engine);
+        }
+    }
+
+    /// Unix sockets that are not connected send to receivers of which each may be full, and
+    /// nobody reports when one has room again. Whoever is full holds up nobody else.
+    fn flush_each(&mut self, fd: Fd, engine: &mut Engine) {
+        let mut full: Vec<Addr> = Vec::new();
+        let mut at = 0;
+        while at < self.queue.len() && !self.state.dead {
+            let to = self.queue.destination(at);
+            if to.is_some_and(|to| full.contains(to)) {
+                at += 1;
+                continue;
+            }
+            let mut packet = [Packet {
+                bytes: &[],
+                to: None,
+            }];
+            self.queue.packets(at, &mut packet);
+            engine.stats.writes += 1;
+            match fd::post(engine.kernel.as_mut(), fd, &packet) {
+                Posted::Taken(_) => self.sent_at(at, engine),
+                Posted::WouldBlock | Posted::Transient(_) => {
+                    engine.stats.would_blocks += 1;
+                    full.extend(self.queue.destination(at).cloned());
+                    at += 1;
+                }
+                Posted::Failed(errno) => self.failed_to_send(at, errno, engine),
+                Posted::Ended(errno) => {
+                    self.failed_to_send(at, errno, engine);
+                    self.die(engine);
+                }
+            }
+        }
+        if !self.queue.is_empty() {
+            self.state.send_waits = true;
+            self.retry_later(engine);
+        }
+    }
+
+    fn sent(&mut self, n: usize, engine: &mut Engine) {
+        self.take_off(n, engine);
+        self.stats.sent += n as u64;
+        engine.stats.datagrams_sent += n as u64;
+        self.retry_after = config::RETRY_FIRST;
+    }
+
+    fn sent_at(&mut self, at: usize, engine: &mut Engine) {
+        let before = self.queue.weight();
+        self.queue.remove(at);
+        engine.account(before, self.queue.weight());
+        self.stats.sent += 1;
+        engine.stats.datagrams_sent += 1;
+        self.retry_after = config::RETRY_FIRST;
+    }
+
+    fn take_off(&mut self, n: usize, engine: &mut Engine) {
+        let before = self.queue.weight();
+        self.queue.sent(n);
+        engine.account(before, self.queue.weight());
+    }
+
+    /// That datagram is lost, unless the error is of an earlier one: then it is tried again.
+    fn failed_to_send(&mut self, at: usize, errno: Errno, engine: &mut Engine) {
+        let call = if self.remote.is_some() {
+            "write"
+        } else {
+            "sendto"
+        };
+        let to = self.queue.destination(at).cloned();
+        let place = to.or_else(|| self.remote.clone());
+        self.report(Op::Write, place, Cause::Syscall { call, errno }, engine);
+        let of_an_earlier_one = errno.0 == libc::ECONNREFUSED && self.network != Network::Unixgram;
+        if !of_an_earlier_one {
+            let before = self.queue.weight();
+            self.queue.remove(at);
+            engine.account(before, self.queue.weight());
+            self.dropped(1, engine);
+        }
+    }
+
+    fn dropped(&mut self, n: u64, engine: &mut Engine) {
+        self.stats.dropped += n;
+        engine.stats.datagrams_dropped += n;
+    }
+
+    fn retry_later(&mut self, engine: &mut Engine) {
+        if self.retry_at == NEVER {
+            let wait = nanos(self.retry_after);
+            self.retry_at = engine.clock.nanos.saturating_add(wait);
+            self.retry_after = self.retry_after.saturating_mul(2).min(config::RETRY_MOST);
+        }
+        self.arm(engine);
+    }
+
+    // Errors and ends.
+
+    /// Tells the handler of an error, once a turn; counts the others.
+    fn report(&mut self, op: Op, place: Option<Addr>, cause: Cause, engine: &mut Engine) {
+        self.stats.errors += 1;
+        let turn = engine.stats.turns + 1;
+        if std::mem::replace(&mut self.error_told_in, turn) == turn {
+            return;
+        }
+        let error = Error::new(op, Some(self.network), place.map(Into::into), cause);
+        let error = match &self.local {
+            Some(local) => error.with_source(local.clone()),
+            None => error,
+        };
+        engine.socket_reports.push(SocketReport {
+            socket: self.id(),
+            owner: self.owner,
+            error,
+        });
+    }
+
+    /// Sends what is queued, then ends.
+    pub(crate) fn close(&mut self, engine: &mut Engine) {
+        if !self.is_open() {
+            return;
+        }
+        self.state.closing = true;
+        self.ends_at = engine
+            .clock
+            .nanos
+            .saturating_add(nanos(engine.config.linger));
+        if self.fd.is_none() {
+            // Nobody knows where to.
+            return self.die(engine);
+        }
+        self.arm(engine);
+        self.touch(engine);
+    }
+
+    fn die(&mut self, engine: &mut Engine) {
+        if !std::mem::replace(&mut self.state.dead, true) {
+            engine.closing.push(self.token);
+        }
+    }
+
+    /// Gives everything back.
+    pub(crate) fn retire(mut self, engine: &mut Engine) {
+        let weight = self.queue.weight();
+        let lost = self.queue.clear();
+        engine.account(weight, 0);
+        self.dropped(lost as u64, engine);
+        if let Some(entry) = self.entry {
+            engine.wheel.cancel(entry);
+        }
+        if let Some(fd) = self.fd {
+            engine.freed = true;
+            // It may have duplicates elsewhere, which would keep the registration alive.
+            engine.kernel.deregister(fd);
+            engine.kernel.close(fd);
+        }
+    }
+
+    // Deadlines.
+
+    pub(crate) fn set_deadline(&mut self, which: Deadline, at: Nanos, engine: &mut Engine) {
+        if !self.is_open() {
+            return;
+        }
+        match which {
+            Deadline::Read => self.read_deadline = at,
+            _ => self.write_deadline = at,
+        }
+        self.arm(engine);
+    }
+
+    fn stall_deadline(&self, engine: &Engine) -> Nanos {
+        let stall = nanos(engine.config.write_stall_timeout);
+        self.queue
+            .oldest()
+            .map_or(NEVER, |since| since.saturating_add(stall))
+    }
+
+    fn next_deadline(&self, engine: &Engine) -> Nanos {
+        let write = if self.queue.is_empty() {
+            NEVER
+        } else {
+            self.write_deadline
+        };
+        let asked = if self.state.closing {
+            NEVER
+        } else {
+            self.read_deadline.min(write)
+        };
+        asked
+            .min(self.retry_at)
+            .min(self.ends_at)
+            .min(self.stall_deadline(engine))
+    }
+
+    fn arm(&mut self, engine: &mut Engine) {
+        let at = self.next_deadline(engine);
+        if at <= engine.clock.nanos {
+            // Past already: next turn, before this socket receives.
+            self.state.due = true;
+            self.make_ready(engine);
+            return;
+        }
+        match self.entry {
+            None if at != NEVER => self.entry = Some(engine.wheel.insert(at, self.token)),
+            Some(entry) if at < engine.wheel.at(entry) => engine.wheel.refile(entry, at),
+            _ => {}
+        }
+    }
+
+    /// The wheel has let go of this socket.
+    pub(crate) fn unfiled(&mut self) {
+        self.entry = None;
+    }
+
+    /// Whether the wheel will look at this socket in time for its next limit.
+    pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
+        let at = self.next_deadline(engine);
+        at == NEVER
+            || self.state.due
+            || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at)
+    }
+
+    /// Does what is due, and answers what the application is owed: each limit that has
+    /// passed, one per call, then none.
+    pub(crate) fn take_due(&mut self, engine: &mut Engine) -> Option<Deadline> {
+        let now = engine.clock.nanos;
+        if self.ends_at <= now {
+            self.end_of_patience(engine);
+            return None;
+        }
+        if self.retry_at <= now {
+            self.retry_at = NEVER;
+            self.state.send_waits = false;
+            self.state.readable |= std::mem::take(&mut self.state.receive_waits);
+            self.make_ready(engine);
+        }
+        self.drop_stalled(now, engine);
+        if self.is_open() && self.read_deadline <= now {
+            self.read_deadline = NEVER;
+            return Some(Deadline::Read);
+        }
+        if self.is_open() && !self.queue.is_empty() && self.write_deadline <= now {
+            self.write_deadline = NEVER;
+            return Some(Deadline::Write);
+        }
+        self.arm(engine);
+        None
+    }
+
+    /// The linger time is over, or the resolver has not answered in time.
+    fn end_of_patience(&mut self, engine: &mut Engine) {
+        self.ends_at = NEVER;
+        if let Some(opening) = self.opening.take() {
+            let error = Error::new(
+                Op::Dial,
+                Some(self.network),
+                Some(opening.endpoint.place()),
+                Cause::Timeout,
+            );
+            self.stats.errors += 1;
+            self.tell(error, engine);
+        }
+        self.die(engine);
+    }
+
+    /// Whoever could not leave for so long is not worth the memory.
+    fn drop_stalled(&mut self, now: Nanos, engine: &mut Engine) {
+        while self.stall_deadline(engine) <= now {
+            let to = self.queue.destination(0).cloned();
+            let place = to.or_else(|| self.remote.clone());
+            self.take_off(1, engine);
+            self.dropped(1, engine);
+            self.report(Op::Write, place, Cause::Timeout, engine);
+        }
+    }
+
+    fn tell(&self, error: Error, engine: &mut Engine) {
+        engine.socket_reports.push(SocketReport {
+            socket: self.id(),
+            owner: self.owner,
+            error,
+        });
+    }
+
+    pub(crate) fn set_option(
+        &mut self,
+        option: PacketOption,
+        engine: &mut Engine,
+    ) -> Result<(), Errno> {
+        let fd = self.fd.filter(|_| !self.state.dead);
+        let fd = fd.ok_or(Errno(libc::EBADF))?;
+        engine.kernel.set_packet_option(fd, option)
+    }
+}
+
+impl Core {
+    /// Opens a datagram socket; or begins to, if a name has to be looked up.
+    pub(crate) fn bind(&mut self, bind: Bind, owner: Owner) -> Result<SocketId, Error> {
+        if self.engine.stopping() {
+            return Err(Error::new(Op::Listen, None, None, Cause::Closed));
+        }
+        let Bind {
+            place,
+            local,
+            options,
+        } = bind;
+        match place {
+            Place::Remote(endpoint) if endpoint.name().is_some() => {
+                self.look_peer_up(endpoint, local, options, owner)
+            }
+            Place::Remote(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Dial, &mut self.engine)?;
+                let opened = connect(&endpoint, &[], local, &options, &mut self.engine)?;
+                self.admit_socket(opened, &options, owner)
+            }
+            Place::Local(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Listen, &mut self.engine)?;
+                let opened = listen(&endpoint, &options, &mut self.engine)?;
+                self.admit_socket(opened, &options, owner)
+            }
+            Place::Adopted(fd) => {
+                let adopted = self.engine.kernel.adopt_packets(fd);
+                let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
+                let network = network_of(&adopted.local, adopted.transport);
+                let opened = Opened {
+                    fd: adopted.fd,
+                    network,
+                    local: adopted.local,
+                    remote: adopted.peer,
+                };
+                self.admit_socket(opened, &options, owner)
+            }
+        }
+    }
+
+    fn admit_socket(
+        &mut self,
+        opened: Opened,
+        options: &BindOptions,
+        owner: Owner,
+    ) -> Result<SocketId, Error> {
+        let network = opened.network;
+        let made = self
+            .sockets
+            .insert(|token| PacketSocket::new(token, owner, network, options));
+        let Some(token) = made else {
+            self.engine.kernel.close(opened.fd);
+            let cause = Cause::Invalid("too many sockets".to_owned());
+            return Err(Error::new(Op::Listen, Some(network), None, cause));
+        };
+        match self.open_socket(token, opened) {
+            Ok(()) => Ok(SocketId::new(token)),
+            Err(error) => {
+                self.drop_socket(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// The socket is there: from now on the kernel reports on it.
+    fn open_socket(&mut self, token: Token, opened: Opened) -> Result<(), Error> {
+        let Self {
+            sockets, engine, ..
+        } = self;
+        let Some(socket) = sockets.get_mut(token) else {
+            engine.kernel.close(opened.fd);
+            return Ok(());
+        };
+        socket.fd = Some(opened.fd);
+        let place = opened.local.clone();
+        (socket.local, socket.remote) = (Some(opened.local), opened.remote);
+        engine
+            .kernel
+            .register(opened.fd, token, Interest::ReadWrite)
+            .map_err(|errno| {
+                Error::new(Op::Listen, Some(opened.network), Some(place.into()), errno)
+            })
+    }
+
+    fn look_peer_up(
+        &mut self,
+        endpoint: Endpoint,
+        local: Option<Addr>,
+        options: BindOptions,
+        owner: Owner,
+    ) -> Result<SocketId, Error> {
+        let Self {
+            sockets, engine, ..
+        } = self;
+        let network = endpoint.network();
+        let name = endpoint.name().unwrap_or_default().to_owned();
+        if engine.lookups.len() >= engine.config.max_lookups {
+            let why = "too many look-ups are under way".to_owned();
+            let cause = Cause::Lookup { name, why };
+            return Err(Error::new(Op::Dial, Some(network), None, cause));
+        }
+        let made = sockets.insert(|token| PacketSocket::new(token, owner, network, &options));
+        let Some((token, socket)) = made.and_then(|token| Some((token, sockets.get_mut(token)?)))
+        else {
+            let cause = Cause::Invalid("too many sockets".to_owned());
+            return Err(Error::new(Op::Dial, Some(network), None, cause));
+        };
+        let ticket = engine.ticket(token);
+        engine.kernel.look_up(ticket, &name);
+        socket.ends_at = engine
+            .clock
+            .nanos
+            .saturating_add(nanos(engine.config.dial_timeout));
+        socket.opening = Some(Box::new(Opening {
+            endpoint,
+            local,
+            options,
+            ticket,
+        }));
+        socket.arm(engine);
+        Ok(SocketId::new(token))
+    }
+
+    /// The resolver has answered a socket that waited for it.
+    pub(crate) fn peer_looked_up(
+        &mut self,
+        token: Token,
+        ticket: Ticket,
+        addresses: Result<Vec<IpAddr>, std::io::Error>,
+    ) {
+        let Some(socket) = self.sockets.get_mut(token) else {
+            return;
+        };
+        let Some(opening) = socket.opening.take_if(|opening| opening.ticket == ticket) else {
+            return;
+        };
+        socket.ends_at = NEVER;
+        let opened = match addresses {
+            Ok(ips) => connect(
+                &opening.endpoint,
+                &ips,
+                opening.local,
+                &opening.options,
+                &mut self.engine,
+            ),
+            Err(error) => {
+                let name = opening.endpoint.name().unwrap_or_default().to_owned();
+                let cause = Cause::lookup(name, &error);
+                Err(Error::new(Op::Dial, Some(socket.network), None, cause))
+            }
+        };
+        let done = opened.and_then(|opened| self.open_socket(token, opened));
+        let Some(socket) = self.sockets.get_mut(token) else {
+            return;
+        };
+        match done {
+            Ok(()) => socket.touch(&mut self.engine),
+            Err(error) => {
+                socket.stats.errors += 1;
+                socket.tell(error, &mut self.engine);
+                socket.die(&mut self.engine);
+            }
+        }
+    }
+
+    /// Closes a socket now.
+    pub(crate) fn drop_socket(&mut self, token: Token) {
+        if let Some(socket) = self.sockets.remove(token) {
+            socket.retire(&mut self.engine);
+        }
+    }
+}
+
+/// The number of the interface, if the endpoint names one.
+fn resolve_zone(endpoint: &mut Endpoint, op: Op, engine: &mut Engine) -> Result<(), Error> {
+    let network = endpoint.network();
+    endpoint
+        .resolve_zone(|name| engine.kernel.interface_index(name))
+        .map_err(|cause| Error::new(op, Some(network), None, cause))
+}
+
+/// Opens a socket on an address of ours; the error is that of the first candidate.
+fn listen(
+    endpoint: &Endpoint,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<Opened, Error> {
+    let network = endpoint.network();
+    let fail = |cause: Cause| Error::new(Op::Listen, Some(network), None, cause);
+    let looked_up = match endpoint.name() {
+        Some(name) => engine
+            .kernel
+            .lookup(name)
+            .map_err(|error| fail(Cause::lookup(name.to_owned(), &error)))?,
+        None => Vec::new(),
+    };
+    let mut first = None;
+    for (local, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
+        let mut spec = spec(network, options);
+        spec.local = Some(local);
+        spec.only_v6 = only_v6;
+        match open(&spec, options, engine) {
+            Ok((fd, local)) => {
+                return Ok(Opened {
+                    fd,
+                    network,
+                    local,
+                    remote: None,
+                });
+            }
+            Err(fault) => {
+                let place = Some(endpoint.place());
+                first.get_or_insert_with(|| Error::new(Op::Listen, Some(network), place, fault));
+                if !has_no_ipv6(fault) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| fail(Cause::MissingAddress)))
+}
+
+/// Opens a socket that is connected to the endpoint's first address.
+fn connect(
+    endpoint: &Endpoint,
+    looked_up: &[IpAddr],
+    local: Option<Addr>,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<Opened, Error> {
+    let network = endpoint.network();
+    let fail = |cause: Cause| Error::new(Op::Dial, Some(network), None, cause);
+    let candidates = dial_candidates(endpoint, looked_up, local.as_ref()).map_err(fail)?;
+    let remote = candidates.into_iter().next();
+    let remote = remote.ok_or_else(|| fail(Cause::MissingAddress))?;
+    let mut spec = spec(network, options);
+    (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
+    match open(&spec, options, engine) {
+        Ok((fd, local)) => Ok(Opened {
+            fd,
+            network,
+            local,
+            remote: Some(remote),
+        }),
+        Err(fault) => {
+            let error = Error::new(Op::Dial, Some(network), Some(remote.into()), fault);
+            Err(match local {
+                Some(local) => error.with_source(local),
+                None => error,
+            })
+        }
+    }
+}
+
+fn spec(network: Network, options: &BindOptions) -> BindSpec {
+    BindSpec {
+        transport: network.transport(),
+        local: None,
+        remote: None,
+        only_v6: false,
+        mode: options.mode,
+        reuse_addr: options.reuse_addr,
+        reuse_port: options.reuse_port,
+        broadcast: options.broadcast,
+        destinations: options.destinations,
+        receive_buffer: options.receive_buffer,
+        send_buffer: options.send_buffer,
+    }
+}
+
+/// One socket, a member of its groups, and its own end. Nothing stays open if a step fails.
+fn open(spec: &BindSpec, options: &BindOptions, engine: &mut Engine) -> Result<(Fd, Addr), Fault> {
+    let fd = engine.kernel.bind(spec)?;
+    let prepared = prepare(fd, options, engine);
+    if prepared.is_err() {
+        engine.kernel.close(fd);
+    }
+    prepared.map(|local| (fd, local))
+}
+
+fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
+    let fault = |call| move |errno| Fault { call, errno };
+    for &(group, interface) in &options.groups {
+        let join = PacketOption::Join(group, interface);
+        engine
+            .kernel
+            .set_packet_option(fd, join)
+            .map_err(fault("setsockopt"))?;
+    }
+    engine.kernel.local_addr(fd).map_err(fault("getsockname"))
+}
+
+fn network_of(local: &Addr, transport: Transport) -> Network {
+    match (local, transport) {
+        (Addr::Unix(_), _) => Network::Unixgram,
+        (Addr::Ip(_), Transport::Raw(protocol)) => Network::Ip(protocol),
+        (Addr::Ip(_), _) => Network::Udp,
+    }
+}
+
+/// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low
+/// half of the first byte). What is no IPv4 packet stays as it is.
+fn without_header(bytes: &[u8]) -> &[u8] {
+    let Some(&first) = bytes.first() else {
+        return bytes;
+    };
+    let length = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || length < IPV4_HEADER_LEAST {
+        return bytes;
+    }
+    bytes.get(length..).unwrap_or(bytes)
+}
+
+const IPV4_HEADER_LEAST: usize = 20;
+
+/// Go's words for it (`net.ErrWriteToConnected`).
+const SEND_TO_CONNECTED: &str = "use of WriteTo with pre-connected connection";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_ipv4_is_taken_off_whatever_its_length() {
+        let mut packet = vec![0x45; 20];
+        packet.extend(b"echo");
+        assert_eq!(without_header(&packet), b"echo");
+        let mut with_options = vec![0x46; 24];
+        with_options.extend(b"echo");
+        assert_eq!(without_header(&with_options), b"echo");
+    }
+
+    #[test]
+    fn what_is_no_ipv4_packet_stays_as_it_is() {
+        for bytes in [&b""[..], b"\x60 six", b"\x41 short", b"\x4f too short"] {
+            assert_eq!(without_header(bytes), bytes);
+        }
+    }
+}
