@@ -139,7 +139,9 @@ fn a_batch_has_every_datagram_in_order_with_its_bounds_and_sender() {
     );
     assert_eq!(came[0].0, b"first");
     assert!(came.iter().all(|(_, arrival)| arrival.to.is_none()));
-    [here_fd, a, b].map(|fd| kernel.close(fd));
+    for fd in [here_fd, a, b] {
+        kernel.close(fd);
+    }
 }
 
 #[test]
@@ -240,7 +242,9 @@ fn a_connected_socket_hears_and_speaks_to_its_peer_only() {
     assert_eq!(kernel.send_packets(fd, &[unaddressed]), Ok(1));
     let came = received(&mut kernel, peer, 1);
     assert_eq!((&came[0].0[..], &came[0].1.from), (&b"answer"[..], &own));
-    [fd, peer, stranger].map(|fd| kernel.close(fd));
+    for fd in [fd, peer, stranger] {
+        kernel.close(fd);
+    }
 }
 
 #[test]
@@ -656,7 +660,9 @@ fn unix_datagrams_name_their_sender() {
             (64, true, from)
         ]
     );
-    [fd, named_fd, unnamed].map(|fd| kernel.close(fd));
+    for fd in [fd, named_fd, unnamed] {
+        kernel.close(fd);
+    }
     assert_eq!(
         scratch.names().len(),
         2,
