@@ -373,7 +373,7 @@ fn load(header: &mut libc::msghdr, part: &mut libc::iovec, name: Option<&SockAdd
 }
 
 /// EAFNOSUPPORT, whatever the system would say, for an address that the socket can't reach.
-fn for_family(family: Family, to: &Addr) -> Result<SockAddr, Errno> {
+pub(super) fn for_family(family: Family, to: &Addr) -> Result<SockAddr, Errno> {
     match (family, to) {
         (Family::Unix, Addr::Unix(_)) => sock_addr(to),
         (Family::Unix, Addr::Ip(_)) | (_, Addr::Unix(_)) => Err(Errno(libc::EAFNOSUPPORT)),

@@ -334,6 +334,21 @@ fn a_socket_refuses_addresses_of_a_family_that_it_has_not() {
     }
 }
 
+/// Linux takes the plain address on such a socket as well, the other systems don't.
+#[test]
+fn ipv4_is_given_to_a_dual_stack_socket_in_its_mapped_form() {
+    use crate::kernel::os::packets::{Family, for_family};
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9));
+    for addr in [Addr::from(v4), Addr::Ip(mapped)] {
+        let on_dual_stack = for_family(Family::DualStack, &addr).unwrap();
+        assert_eq!(on_dual_stack.as_socket(), Some(mapped));
+        let on_v4 = for_family(Family::V4, &addr).unwrap();
+        assert_eq!(on_v4.as_socket(), Some(v4));
+        assert!(for_family(Family::V6, &addr).is_err());
+    }
+}
+
 #[test]
 fn a_number_used_again_has_the_family_of_its_new_socket() {
     let mut kernel = kernel();
