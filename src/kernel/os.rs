@@ -49,9 +49,9 @@ use self::limits::{count, descriptor_limits, highest_soft_limit, system_backlog}
 use self::names::to_addr;
 use self::resolver::{Resolver, addresses_of};
 use super::{
-    Adopted, Batch, BindSpec, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec,
-    LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity, PeerCred, Readiness,
-    StreamOptions, Ticket, Transport, Wake,
+    Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel,
+    ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity, PeerCred,
+    Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
@@ -299,7 +299,7 @@ impl Kernel for OsKernel {
         Ok(fd)
     }
 
-    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
         packets::receive(fd, self.packets.family(fd)?, batch)
     }
 

@@ -17,7 +17,9 @@ use super::options::as_int;
 use super::sockets::{bind_and_admit, open, refused, share_port};
 use super::{SEND_FLAGS, fault, last_errno, set_flag};
 use crate::address::{Addr, UnixAddr};
-use crate::kernel::{Arrival, Batch, BindSpec, Errno, Fault, Fd, MAX_PACKETS, Packet, Transport};
+use crate::kernel::{
+    Arrival, Batch, BindSpec, Came, Errno, Fault, Fd, MAX_PACKETS, Packet, Transport,
+};
 
 /// Control messages of one datagram: where it was sent to. Two may come on a dual-stack socket.
 const CONTROL_BYTES: usize = 2 * space(size_of::<libc::in6_pktinfo>());
@@ -220,7 +222,7 @@ fn no_headers() -> [Header; MAX_PACKETS] {
 }
 
 /// One call, for as many datagrams as it can take.
-pub(super) fn receive(fd: Fd, family: Family, batch: &mut Batch) -> Result<usize, Errno> {
+pub(super) fn receive(fd: Fd, family: Family, batch: &mut Batch) -> Result<Came, Errno> {
     let mut headers = no_headers();
     // SAFETY: integers and pointers, for which zero is a value.
     let mut slots: [Slot; MAX_PACKETS] = unsafe { mem::zeroed() };
@@ -243,8 +245,14 @@ pub(super) fn receive(fd: Fd, family: Family, batch: &mut Batch) -> Result<usize
         let neighbour = before.last().map(|arrival| &arrival.from);
         note(&mut rest[0], &headers[at], &mut slots[at], neighbour, size);
     }
-    Ok(came)
+    Ok(Came {
+        count: came,
+        drained: FILLS_BATCHES && came < count,
+    })
 }
+
+/// Whether a call goes on until nothing is left.
+const FILLS_BATCHES: bool = cfg!(not(target_os = "macos"));
 
 /// Points a header at where the datagram and what is said of it shall go.
 fn aim(header: &mut libc::msghdr, slot: &mut Slot, place: &mut [u8], family: Family) {

@@ -75,7 +75,7 @@ fn send(kernel: &mut OsKernel, fd: Fd, bytes: &[u8], to: &Addr) {
 /// One receive call that found something.
 fn receive(kernel: &mut OsKernel, fd: Fd, batch: &mut Batch) -> usize {
     eventually(|| match kernel.receive(fd, batch) {
-        Ok(count) => Some(count),
+        Ok(came) => Some(came.count),
         Err(Errno(libc::EAGAIN)) => None,
         Err(other) => panic!("receive: {other:?}"),
     })
