@@ -33,7 +33,7 @@ use self::packets::{LOOPBACK_INDEX, Packets};
 use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
-use super::{Adopted, Batch, BindSpec, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
+use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
 use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity};
 use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
 use crate::address::{Addr, UnixAddr};
@@ -710,7 +710,7 @@ impl Kernel for SimKernel {
         result
     }
 
-    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
         self.tally.count(Call::Receive);
         let result = self.try_receive(fd, batch);
         let places = batch.places();

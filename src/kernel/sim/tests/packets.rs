@@ -4,7 +4,7 @@ use super::*;
 use crate::address::UnixAddr;
 use crate::kernel::sim::names::unix_name;
 use crate::kernel::sim::packets::PacketPeer;
-use crate::kernel::{Batch, BindSpec, Packet, PacketOption};
+use crate::kernel::{Batch, BindSpec, Came, Packet, PacketOption};
 
 const SOCKET: u64 = 400;
 
@@ -84,7 +84,7 @@ impl Post {
     /// What one receive call brings: from whom, and what.
     fn receive(&mut self) -> Result<Vec<(Addr, Vec<u8>)>, Errno> {
         let mut batch = Batch::new(8, 16);
-        let count = self.kernel.receive(self.fd, &mut batch)?;
+        let Came { count, .. } = self.kernel.receive(self.fd, &mut batch)?;
         let all = (0..count).map(|at| batch.arrival(at));
         Ok(all
             .map(|(it, bytes)| (it.from.clone(), bytes.to_vec()))
@@ -129,7 +129,8 @@ fn what_is_longer_than_its_place_is_cut_and_says_so() {
     post.tell(client, "127.0.0.3:53", b"1234");
     let mut batch = Batch::new(1, 4);
     for truncated in [true, false] {
-        assert_eq!(post.kernel.receive(post.fd, &mut batch), Ok(1));
+        let came = post.kernel.receive(post.fd, &mut batch).unwrap();
+        assert_eq!((came.count, came.drained), (1, false), "no place is left");
         let (arrival, bytes) = batch.arrival(0);
         assert_eq!((bytes, arrival.truncated), (&b"1234"[..], truncated));
         assert_eq!(arrival.to, Some([127, 0, 0, 3].into()));
@@ -178,7 +179,7 @@ fn sockets_that_share_a_port_share_its_senders_and_a_sender_stays_where_it_was()
     let mut counts = [0, 0];
     for (fd, count) in [post.fd, second].into_iter().zip(&mut counts) {
         let mut batch = Batch::new(64, 4);
-        *count = post.kernel.receive(fd, &mut batch).unwrap();
+        *count = post.kernel.receive(fd, &mut batch).unwrap().count;
         assert!(count.is_multiple_of(2), "both of a sender or none");
     }
     assert_eq!(counts[0] + counts[1], 64);
@@ -385,10 +386,12 @@ fn a_batch_can_be_cut_short_by_the_system_or_by_an_error_behind_the_first() {
     for _ in 0..3 {
         post.tell(client, "127.0.0.1:53", b"x");
     }
-    post.kernel.short_batches(Some(1));
-    assert_eq!(post.receive().unwrap().len(), 1);
-    post.kernel.short_batches(None);
-    assert_eq!(post.receive().unwrap().len(), 2);
+    let mut batch = Batch::new(8, 16);
+    for (most, count, drained) in [(Some(1), 1, false), (None, 2, true)] {
+        post.kernel.short_batches(most);
+        let came = post.kernel.receive(post.fd, &mut batch);
+        assert_eq!(came, Ok(Came { count, drained }));
+    }
 }
 
 #[test]
