@@ -203,7 +203,6 @@ impl Hosts {
     }
 
     /// Has both hosts' kernels delay and lose what they send.
-
     fn spoil(&self, wire: Wire) -> Result<(), String> {
         if wire.delay.is_zero() && wire.loss == 0 {
             return Ok(());
