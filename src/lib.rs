@@ -120,6 +120,7 @@
 
 mod address;
 mod backoff;
+pub mod codec;
 mod config;
 mod connection;
 mod context;
