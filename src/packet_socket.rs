@@ -229,6 +229,16 @@ impl PacketSocket {
         self.is_open()
     }
 
+    /// Whether what has come would be received, if there were a report of it.
+    pub(crate) fn may_receive(&self) -> bool {
+        self.is_open() && !self.state.paused && !self.state.receive_waits
+    }
+
+    /// Whether something waits to be sent as soon as there is a report of room.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+    }
+
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
     /// turn is over.
     pub(crate) fn receive(

@@ -53,6 +53,7 @@ impl SimKernel {
         match self.table.peek(fd) {
             Some(Entry::Stream(link)) => self.net.links[link].state(),
             Some(Entry::Listener(listener)) => self.net.listeners[listener].state(),
+            Some(Entry::Packets(end)) => self.packets.state(end),
             Some(Entry::Spare) | None => Readiness::default(),
         }
     }
@@ -110,6 +111,7 @@ impl SimKernel {
     /// What clients send takes so long to arrive, and what they are sent as well.
     pub(crate) fn set_latency(&mut self, one_way: Duration) {
         self.net.latency = nanos(one_way);
+        self.packets.weather.latency = nanos(one_way);
     }
 
     /// Buffer sizes of connections made from now on, in both directions; the sum is what
@@ -173,12 +175,12 @@ impl SimKernel {
 
     /// What becomes of attempts to connect to `addr` from now on.
     pub(crate) fn set_remote(&mut self, addr: SocketAddr, remote: Remote) {
-        self.net.set_remote(addr, remote);
+        self.net.set_remote(addr.into(), remote);
     }
 
     /// The remote end of the oldest connection to `addr` that was not asked for yet.
     pub(crate) fn dialed(&mut self, addr: SocketAddr) -> Option<Peer> {
-        self.net.dialed(addr).map(Peer)
+        self.net.dialed(&addr.into()).map(Peer)
     }
 
     /// How often a verb was called since the start or [`clear_calls`](Self::clear_calls).
@@ -215,5 +217,30 @@ impl SimKernel {
     /// The last lines of the trace, oldest first.
     pub(crate) fn trace(&self) -> Vec<String> {
         self.trace.iter().flatten().cloned().collect()
+    }
+
+    /// One in `odds` datagrams is lost on its way. 0: none.
+    pub(crate) fn set_loss(&mut self, odds: u64) {
+        self.packets.weather.loss = odds;
+    }
+
+    /// One in `odds` datagrams arrives twice. 0: none.
+    pub(crate) fn set_duplicates(&mut self, odds: u64) {
+        self.packets.weather.duplicates = odds;
+    }
+
+    /// Each datagram takes up to `most` longer, whatever was sent before it.
+    pub(crate) fn set_disorder(&mut self, most: Duration) {
+        self.packets.weather.disorder = nanos(most);
+    }
+
+    /// Whether the send buffers of all sockets for datagrams are full.
+    pub(crate) fn set_send_buffers_full(&mut self, full: bool) {
+        self.packets.set_full(full);
+    }
+
+    /// Datagrams that one call sends or receives at most.
+    pub(crate) fn short_batches(&mut self, most: Option<usize>) {
+        self.packets.most = most.unwrap_or(usize::MAX).max(1);
     }
 }
