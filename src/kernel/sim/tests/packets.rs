@@ -11,7 +11,7 @@ const SOCKET: u64 = 400;
 pub(super) fn at(text: &str) -> Addr {
     match text.parse::<SocketAddr>() {
         Ok(addr) => addr.into(),
-        Err(_) => unix_name(std::path::Path::new(text)).into(),
+        Err(_) => unix_name(Path::new(text)).into(),
     }
 }
 
