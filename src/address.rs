@@ -1485,7 +1485,7 @@ mod tests {
         #[test]
         fn every_address_prints_back(addr in any_socket_addr()) {
             let addr = Addr::from(addr);
-            prop_assert_eq!(addr.to_string().parse(), Ok(addr));
+            prop_assert_eq!(addr.to_string().parse(), Ok(addr.clone()));
             let endpoint = addr.as_socket_addr().map(Endpoint::from).unwrap();
             prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint.clone()));
             prop_assert_eq!(endpoint.address_text(), addr.to_string());

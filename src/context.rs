@@ -229,6 +229,16 @@ impl<'a> Context<'a> {
         self.core.engine.stop(grace);
     }
 
+    /// Whose callback runs, and so whose is what it opens.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The same loop, for another owner's callback.
+    pub(crate) fn as_owner(&mut self, owner: Owner) -> Context<'_> {
+        Context::new(self.core, owner)
+    }
+
     pub(crate) fn note_missing(&mut self, callback: &str, how: &str) {
         if !std::mem::replace(&mut self.core.engine.missing_callback_said, true) {
             log::error!(
@@ -274,6 +284,10 @@ impl<'a> Conn<'a> {
             cx: Context::new(core, owner),
             token,
         }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.cx.owner()
     }
 
     /// The loop behind this connection.

@@ -384,6 +384,10 @@ impl<'a> Socket<'a> {
         }
     }
 
+    pub(crate) fn owner(&self) -> Owner {
+        self.cx.owner()
+    }
+
     /// What of the bytes that the kernel gave is the application's.
     pub(crate) fn payload<'b>(&self, bytes: &'b [u8], from: &Addr) -> &'b [u8] {
         self.look(bytes, |socket| socket.payload(bytes, from))

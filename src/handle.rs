@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::context::{Conn, Context};
 use crate::handler::Handler;
 use crate::kernel::Wake;
-use crate::token::ConnId;
+use crate::token::{ConnId, Owner};
 
 type Task<H> = Box<dyn FnOnce(&mut H, &mut Context<'_>) + Send>;
 type ConnTask<H> =
@@ -30,7 +30,21 @@ type ConnTask<H> =
 /// std::thread::spawn(move || handle.post(|app, _cx| app.greeted += 1));
 /// ```
 pub struct Handle<H: Handler> {
-    mailbox: Arc<Mailbox<H>>,
+    way: Way<H>,
+}
+
+/// Where posts go.
+enum Way<H: Handler> {
+    /// Straight into the mailbox of the loop whose handler this is.
+    Straight(Arc<Mailbox<H>>),
+    /// Through the handler that this one is a part of.
+    Through(Arc<dyn Mail<H>>),
+}
+
+/// Takes posts for a handler that is not a loop's own.
+pub(crate) trait Mail<H: Handler>: Send + Sync {
+    fn push(&self, post: Post<H>) -> Result<(), PostError>;
+    fn shutdown(&self, grace: Duration) -> Result<(), PostError>;
 }
 
 impl<H: Handler> Handle<H> {
@@ -45,7 +59,10 @@ impl<H: Handler> Handle<H> {
         &self,
         task: impl FnOnce(&mut H, &mut Context<'_>) + Send + 'static,
     ) -> Result<(), PostError> {
-        self.mailbox.push(|| Post::Loop(Box::new(task)))
+        self.push(Post::Loop {
+            owner: Owner::default(),
+            task: Box::new(task),
+        })
     }
 
     /// Has `task` run with one connection and its session, like a callback of that
@@ -59,7 +76,11 @@ impl<H: Handler> Handle<H> {
         id: ConnId,
         task: impl FnOnce(&mut H, &mut Conn<'_>, &mut H::Session) -> io::Result<()> + Send + 'static,
     ) -> Result<(), PostError> {
-        self.mailbox.push(|| Post::Conn(id, Box::new(task)))
+        self.push(Post::Conn {
+            id,
+            owner: None,
+            task: Box::new(task),
+        })
     }
 
     /// Begins a graceful stop, as [`Context::shutdown`] does. Works with a full mailbox,
@@ -69,22 +90,32 @@ impl<H: Handler> Handle<H> {
     ///
     /// [`PostError::Stopped`] when the loop has ended already.
     pub fn shutdown(&self, grace: Duration) -> Result<(), PostError> {
-        let mut inside = self.mailbox.lock();
-        if inside.stopped {
-            return Err(PostError::Stopped);
+        match &self.way {
+            Way::Straight(mailbox) => mailbox.shutdown(grace),
+            Way::Through(mail) => mail.shutdown(grace),
         }
-        inside.grace = Some(inside.grace.map_or(grace, |earlier| earlier.min(grace)));
-        drop(inside);
-        self.mailbox.ring();
-        Ok(())
+    }
+
+    pub(crate) fn by_way_of(mail: Arc<dyn Mail<H>>) -> Self {
+        let way = Way::Through(mail);
+        Self { way }
+    }
+
+    pub(crate) fn push(&self, post: Post<H>) -> Result<(), PostError> {
+        match &self.way {
+            Way::Straight(mailbox) => mailbox.push(post),
+            Way::Through(mail) => mail.push(post),
+        }
     }
 }
 
 impl<H: Handler> Clone for Handle<H> {
     fn clone(&self) -> Self {
-        Self {
-            mailbox: Arc::clone(&self.mailbox),
-        }
+        let way = match &self.way {
+            Way::Straight(mailbox) => Way::Straight(Arc::clone(mailbox)),
+            Way::Through(mail) => Way::Through(Arc::clone(mail)),
+        };
+        Self { way }
     }
 }
 
@@ -145,9 +176,8 @@ impl<H: Handler> Inbox<H> {
     }
 
     pub(crate) fn handle(&self) -> Handle<H> {
-        Handle {
-            mailbox: Arc::clone(&self.0),
-        }
+        let way = Way::Straight(Arc::clone(&self.0));
+        Handle { way }
     }
 
     /// Whether the loop has anything to collect. No lock, no system call.
@@ -186,8 +216,14 @@ impl<H: Handler> Drop for Inbox<H> {
 
 /// Something for the loop to run.
 pub(crate) enum Post<H: Handler> {
-    Loop(Task<H>),
-    Conn(ConnId, ConnTask<H>),
+    /// With the handler, and a context of that owner's.
+    Loop { owner: Owner, task: Task<H> },
+    /// With a connection and its session, if it is that owner's; without one, whosever.
+    Conn {
+        id: ConnId,
+        owner: Option<Owner>,
+        task: ConnTask<H>,
+    },
 }
 
 /// What handles and loop share.
@@ -206,7 +242,7 @@ struct Inside<H: Handler> {
 }
 
 impl<H: Handler> Mailbox<H> {
-    fn push(&self, post: impl FnOnce() -> Post<H>) -> Result<(), PostError> {
+    fn push(&self, post: Post<H>) -> Result<(), PostError> {
         let mut inside = self.lock();
         if inside.stopped {
             return Err(PostError::Stopped);
@@ -214,7 +250,18 @@ impl<H: Handler> Mailbox<H> {
         if inside.posts.len() >= self.limit {
             return Err(PostError::Full);
         }
-        inside.posts.push_back(post());
+        inside.posts.push_back(post);
+        drop(inside);
+        self.ring();
+        Ok(())
+    }
+
+    fn shutdown(&self, grace: Duration) -> Result<(), PostError> {
+        let mut inside = self.lock();
+        if inside.stopped {
+            return Err(PostError::Stopped);
+        }
+        inside.grace = Some(inside.grace.map_or(grace, |earlier| earlier.min(grace)));
         drop(inside);
         self.ring();
         Ok(())

@@ -86,7 +86,7 @@
 //!    │ 3 read the clock      `now()` is this value until the next poll       │
 //!    │ 4 serve               the ready list · new events · new clients       │ ─▶ callbacks
 //!    │ 5 run posts           closures from other threads                     │ ─▶ callbacks
-//!    │ 6 fire                deadlines and timers · how dials have ended     │ ─▶ callbacks
+//!    │ 6 fire                deadlines and timers · dials and sockets tell   │ ─▶ callbacks
 //!    │ 7 flush               what was written to somebody else's connection  │
 //!    │ 8 deliver closes      then free slots and descriptors                 │ ─▶ on_close
 //!    └───────────────────────────────────┬───────────────────────────────────┘
@@ -103,7 +103,10 @@
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
+//! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
+//! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
+//! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
 //! | know how the loop is doing | [`Stats`], [`Summary`] |
@@ -111,8 +114,7 @@
 //!
 //! # Not there
 //!
-//! This version serves TCP and dials it. UDP, Unix sockets, TLS and codecs are not there
-//! yet; async/await, Windows and thread pools never will be.
+//! TLS and codecs are not there yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
@@ -135,6 +137,7 @@ mod kernel;
 mod layer;
 mod listener;
 mod messages;
+mod mux;
 mod options;
 mod outbound;
 mod packet_queue;
@@ -161,6 +164,7 @@ pub use inherit::{Inherited, inherited};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
+pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
@@ -181,6 +185,8 @@ mod docs {
     mod backpressure {}
     #[doc = include_str!("../docs/deadlines.md")]
     mod deadlines {}
+    #[doc = include_str!("../docs/datagrams.md")]
+    mod datagrams {}
     #[doc = include_str!("../docs/errors.md")]
     mod errors {}
     #[doc = include_str!("../docs/testing.md")]

@@ -205,6 +205,11 @@ impl<H: Handler> Reactor<H> {
         self.core.adopt(fd.into(), Owner::default())
     }
 
+    /// Ends a watch, as [`Context::unwatch`] does.
+    pub fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
+        self.core.unwatch(id)
+    }
+
     /// A listener, by its id.
     pub fn listener(&mut self, id: ListenerId) -> Option<Listener<'_>> {
         self.core
@@ -1037,21 +1042,19 @@ impl<H: Handler> Reactor<H> {
         }
         while let Some(post) = self.tasks.pop_front() {
             match post {
-                Post::Loop(task) => {
+                Post::Loop { owner, task } => {
                     self.core.engine.stats.posted += 1;
                     let Self { handler, core, .. } = self;
                     guarded(core, "post", |core| {
-                        task(handler, &mut Context::new(core, Owner::default()));
+                        task(handler, &mut Context::new(core, owner));
                     });
                 }
-                Post::Conn(id, task) => {
+                Post::Conn { id, owner, task } => {
                     let token = id.token();
-                    if self
-                        .core
-                        .conns
-                        .get(token)
-                        .is_none_or(|conn| !conn.is_open())
-                    {
+                    let may = |conn: &Connection| {
+                        conn.is_open() && owner.is_none_or(|owner| owner == conn.owner)
+                    };
+                    if !self.core.conns.get(token).is_some_and(may) {
                         self.core.engine.stats.posted_to_gone += 1;
                         // What the closure holds is the application's, and so is its end.
                         guarded(&mut self.core, "post_to", |_| drop(task));

@@ -460,6 +460,10 @@ impl<H: Handler> World<H> {
 }
 
 impl<H: Handler> World<H> {
+    pub(crate) fn reactor(&mut self) -> &mut Reactor<H> {
+        &mut self.reactor
+    }
+
     fn kernel(&mut self) -> &mut SimKernel {
         let kernel = self.reactor.core().engine.kernel.sim();
         kernel.expect("a world is made with this kernel and has no other")

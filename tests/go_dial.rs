@@ -254,7 +254,7 @@ fn our_own_end_may_be_any_address_of_the_peers_family_or_a_wildcard() {
         for local in locals {
             let mut dial = Dial::new(format!("{network}://{there}").as_str()).unwrap();
             if let Some(local) = local {
-                dial = dial.local_addr(local.parse::<std::net::SocketAddr>().unwrap());
+                dial = dial.local_addr(local.parse::<SocketAddr>().unwrap());
             }
             let (_loop, own, peer) = connect_really(dial);
             assert_eq!(peer, there);
@@ -275,7 +275,7 @@ fn our_own_end_of_the_other_family_suits_no_address() {
     ] {
         let mut world = world();
         let dial = Dial::new(dialed).unwrap();
-        let dial = dial.local_addr(local.parse::<std::net::SocketAddr>().unwrap());
+        let dial = dial.local_addr(local.parse::<SocketAddr>().unwrap());
         world.dial(dial).unwrap();
         world.run();
         let says = format!("dial {network}: address {local}: no suitable address found");

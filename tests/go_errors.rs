@@ -217,7 +217,7 @@ fn only_the_want_of_a_port_makes_a_dial_connect_again() {
 #[test]
 fn a_dial_that_the_system_refuses_names_both_ends_that_were_asked_for() {
     let refused = closed_port();
-    let from = |local: &str| Dial::from(refused).local_addr(local.parse().unwrap());
+    let from = |local: &str| Dial::from(refused).local_addr(local.parse::<SocketAddr>().unwrap());
     let rows = [
         (
             Dial::from(refused),

@@ -167,7 +167,7 @@ fn ten_thousand_messages_go_back_and_forth_on_two_connections() {
 // Go 161, TestTCPConnKeepAliveConfig…: dialer, listener and connection.
 #[test]
 fn keepalive_can_be_set_for_a_dial_a_listener_and_one_connection() {
-    let plain = |conn: &mut Conn<'_>| assert!(!conn.id().to_string().is_empty());
+    let plain = |_: &mut Conn<'_>| {};
     let alone = |conn: &mut Conn<'_>| conn.set_keepalive(other_probing()).unwrap();
     let system = probing_of(None, None, plain);
     assert!(!system.0.0 && !system.1.0, "off, as the system has it");

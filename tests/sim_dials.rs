@@ -363,7 +363,7 @@ fn a_port_that_the_kernel_could_not_find_is_asked_for_twice_more() {
 fn a_port_of_our_own_choice_is_not_asked_for_again() {
     let mut world = world();
     world.faults().fail(Call::Connect, libc::EADDRNOTAVAIL, 1);
-    let local = "10.9.9.9:4000".parse().unwrap();
+    let local = "10.9.9.9:4000".parse::<SocketAddr>().unwrap();
     world.dial(Dial::from(addr(V4)).local_addr(local)).unwrap();
     world.run();
     assert_eq!(world.calls(Call::Connect), 1);

@@ -18,7 +18,7 @@ use socket2::{Domain, SockAddr, SockRef};
 /// The address family of the socket that listens on `local`.
 #[track_caller]
 pub fn family(local: SocketAddr) -> Domain {
-    look(local, None, |socket| socket.domain().unwrap())
+    look(local, None, |socket| socket.local_addr().unwrap().domain())
 }
 
 /// Whether the IPv6 socket that listens on `local` takes no IPv4 clients.
