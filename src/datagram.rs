@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::address::{Addr, AddressError, Endpoint, Network};
+use crate::address::{Addr, AddressError, Network};
 use crate::context::Context;
 use crate::core::Core;
+use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::error::{Error, Op};
 use crate::handler::Deadline;
@@ -235,10 +236,12 @@ impl Bind {
     }
 }
 
+/// Fails for a network whose sockets carry no datagrams.
 impl TryFrom<Endpoint> for Bind {
     type Error = Error;
 
     fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
+        endpoint.for_bind()?;
         Ok(Self::at(Place::Local(endpoint)))
     }
 }

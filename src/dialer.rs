@@ -13,17 +13,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::address::{Addr, AddressError, Endpoint, Network, UnixAddr, dial_candidates};
+use crate::address::{Addr, AddressError, Network, UnixAddr};
 use crate::backoff::Backoff;
 use crate::config;
 use crate::connection::{Connection, Flags};
 use crate::core::Core;
+use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
 use crate::error::{Cause, Error, Op, Place};
 use crate::fd::{self, Connecting};
 use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Readiness,
-    StreamOptions, Ticket, Transport,
+    StreamOptions, Ticket,
 };
 use crate::options::{self, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
@@ -73,14 +74,15 @@ impl Dial {
     ///
     /// # Errors
     ///
-    /// The text does not parse; the error says why.
+    /// The text does not parse, or its network has no connections (`udp`, `unixgram`, raw
+    /// IP): such sockets are opened with `bind`.
     pub fn new<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<AddressError>,
     {
         match endpoint.try_into() {
-            Ok(endpoint) => Ok(endpoint.into()),
+            Ok(endpoint) => endpoint.try_into(),
             Err(error) => Err(error.into().into_error(Op::Dial)),
         }
     }
@@ -140,6 +142,15 @@ impl Dial {
         }
     }
 
+    fn resolve_zone(&mut self, engine: &mut Engine) -> Result<(), Cause> {
+        match &mut self.target {
+            Target::Endpoint(endpoint) => {
+                endpoint.resolve_zone(|name| engine.kernel.interface_index(name))
+            }
+            Target::Adopted(..) => Ok(()),
+        }
+    }
+
     fn network(&self) -> Network {
         match &self.target {
             Target::Endpoint(endpoint) => endpoint.network(),
@@ -158,9 +169,7 @@ impl Dial {
     fn candidates(&self, looked_up: &[IpAddr]) -> Result<VecDeque<Addr>, Cause> {
         match &self.target {
             Target::Endpoint(endpoint) => {
-                let local = self.local.as_ref().and_then(Addr::as_socket_addr);
-                let found = dial_candidates(endpoint, looked_up, local)?;
-                Ok(found.into_iter().map(Addr::from).collect())
+                dial_candidates(endpoint, looked_up, self.local.as_ref()).map(VecDeque::from)
             }
             Target::Adopted(..) => Ok(VecDeque::new()),
         }
@@ -175,15 +184,19 @@ impl Dial {
     }
 }
 
-impl From<Endpoint> for Dial {
-    fn from(endpoint: Endpoint) -> Self {
-        Self::to(Target::Endpoint(endpoint))
+/// Fails as [`Dial::new`] does for a network that has no connections.
+impl TryFrom<Endpoint> for Dial {
+    type Error = Error;
+
+    fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
+        endpoint.for_dial()?;
+        Ok(Self::to(Target::Endpoint(endpoint)))
     }
 }
 
 impl From<SocketAddr> for Dial {
     fn from(addr: SocketAddr) -> Self {
-        Endpoint::from(addr).into()
+        Self::to(Target::Endpoint(addr.into()))
     }
 }
 
@@ -371,13 +384,6 @@ impl Core {
     /// A dial; what becomes of it is told by callbacks of later turns.
     pub(crate) fn dial(&mut self, dial: Dial, owner: Owner) -> Result<DialId, Error> {
         let network = dial.network();
-        let transport = network.transport();
-        if !matches!(transport, Transport::Stream | Transport::Records) {
-            let text = dial.place().to_string();
-            let why = "unexpected address type";
-            let cause = Cause::Address { text, why };
-            return Err(Error::new(Op::Dial, Some(network), None, cause));
-        }
         let made = self.dials.insert(|token| Dialing {
             token,
             owner,
@@ -505,6 +511,9 @@ impl Core {
         }
         if dialing.deadline <= engine.clock.nanos {
             return self.end_try(token, Cause::Timeout);
+        }
+        if let Err(cause) = dialing.dial.resolve_zone(engine) {
+            return self.fail_try(token, cause);
         }
         let Some(name) = dialing.dial.name() else {
             return self.resolved(token, &[]);

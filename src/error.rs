@@ -210,6 +210,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
+        if inner.op == Op::Resolve {
+            return fmt::Display::fmt(&inner.cause, f);
+        }
         f.write_str(inner.op.as_str())?;
         match (&inner.network, &inner.cause) {
             (Some(network), _) => write!(f, " {network}")?,
@@ -258,6 +261,8 @@ impl From<Infallible> for Error {
 pub enum Op {
     /// Connecting to a peer.
     Dial,
+    /// Turning a text into an address. The text of such an error is its cause alone.
+    Resolve,
     /// Opening a listener.
     Listen,
     /// Taking a connection from a listener.
@@ -281,6 +286,7 @@ impl Op {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dial => "dial",
+            Self::Resolve => "resolve",
             Self::Listen => "listen",
             Self::Accept => "accept",
             Self::Read => "read",

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use libc as c;
 
 use crate::address::Addr;
-use crate::kernel::{Batch, Errno, Fd, Kernel, Packet};
+use crate::kernel::{Batch, Errno, Fd, Kernel, Message, Packet};
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -31,8 +31,8 @@ use crate::listener::Listen;
 ///
 /// # Errors
 ///
-/// `InvalidData` if the variables are there and make no sense, and what the system says of
-/// descriptors that are not there (EBADF).
+/// `InvalidInput`, with a sentence, if a variable is not what the protocol says, or if a
+/// descriptor is not open. Nothing is owned then.
 pub fn inherited() -> io::Result<Vec<Inherited>> {
     let sockets = os::inherited::inherited()?;
     Ok(sockets

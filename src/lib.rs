@@ -105,6 +105,7 @@
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
+//! | read and write addresses | [`Endpoint`], [`Addr`], [`UnixAddr`], [`Network`], [`resolve()`], [`parse_ip`], [`split_host_port`], [`join_host_port`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
@@ -125,6 +126,7 @@ mod context;
 mod core;
 mod datagram;
 mod dialer;
+mod endpoint;
 mod engine;
 mod error;
 mod fd;
@@ -143,6 +145,7 @@ mod outbound;
 mod packet_queue;
 mod packet_socket;
 mod reactor;
+mod resolve;
 pub mod sim;
 mod sources;
 mod stats;
@@ -151,12 +154,13 @@ mod token;
 mod unix_path;
 mod watch;
 
-pub use address::{Addr, AddressError, Endpoint, Network, UnixAddr};
+pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;
 pub use config::{Config, Limits, Overload, PanicPolicy};
 pub use context::{Conn, Context, Flow, Listener};
 pub use datagram::{Bind, Datagram, Delivery, DropPolicy, Socket, SocketStats};
 pub use dialer::Dial;
+pub use endpoint::{Endpoint, join_host_port, split_host_port};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
@@ -166,6 +170,7 @@ pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;
 pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
+pub use resolve::resolve;
 pub use stats::Stats;
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
 pub use watch::Ready;

@@ -20,8 +20,9 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::address::{Addr, AddressError, Endpoint, Network, listen_candidates};
+use crate::address::{Addr, AddressError, Network};
 use crate::config::{self, Overload};
+use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
@@ -82,14 +83,15 @@ impl Listen {
     ///
     /// # Errors
     ///
-    /// The text does not parse; the error says why.
+    /// The text does not parse, or its network has no listeners (`udp`, `unixgram`, raw IP):
+    /// `listen udp 127.0.0.1:0: address 127.0.0.1:0: unexpected address type`.
     pub fn new<E>(endpoint: E) -> Result<Self, Error>
     where
         E: TryInto<Endpoint>,
         E::Error: Into<AddressError>,
     {
         match endpoint.try_into() {
-            Ok(endpoint) => Ok(endpoint.into()),
+            Ok(endpoint) => endpoint.try_into(),
             Err(error) => Err(error.into().into_error(Op::Listen)),
         }
     }
@@ -185,15 +187,19 @@ impl Listen {
     }
 }
 
-impl From<Endpoint> for Listen {
-    fn from(endpoint: Endpoint) -> Self {
-        Self::on(Target::Endpoint(endpoint))
+/// Fails as [`Listen::new`] does for a network that has no listeners.
+impl TryFrom<Endpoint> for Listen {
+    type Error = Error;
+
+    fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
+        endpoint.for_listen()?;
+        Ok(Self::on(Target::Endpoint(endpoint)))
     }
 }
 
 impl From<SocketAddr> for Listen {
     fn from(addr: SocketAddr) -> Self {
-        Endpoint::from(addr).into()
+        Self::on(Target::Endpoint(addr.into()))
     }
 }
 
@@ -344,14 +350,14 @@ impl Listener {
         };
         let rules = listen.path;
         let (bound, addr) = match listen.target {
-            Target::Endpoint(endpoint) => {
+            Target::Endpoint(mut endpoint) => {
                 let spec = Spec {
                     backlog,
                     reuse_port: listen.reuse_port,
                     options: listen.options,
                     path: rules,
                 };
-                let bound = bind(&endpoint, spec, engine)?;
+                let bound = bind(&mut endpoint, spec, engine)?;
                 let addr = own_address(&bound, engine)?;
                 (bound, addr)
             }
@@ -901,15 +907,13 @@ struct Spec {
 }
 
 /// Tries the endpoint's candidates in order; the error is that of the first.
-fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Bound, Error> {
+fn bind(endpoint: &mut Endpoint, spec: Spec, engine: &mut Engine) -> Result<Bound, Error> {
     let network = endpoint.network();
     let fail = |cause: Cause| Error::new(Op::Listen, Some(network), None, cause);
     let transport = network.transport();
-    if !matches!(transport, Transport::Stream | Transport::Records) {
-        let text = endpoint.address_text();
-        let why = "unexpected address type";
-        return Err(fail(Cause::Address { text, why }));
-    }
+    endpoint
+        .resolve_zone(|name| engine.kernel.interface_index(name))
+        .map_err(fail)?;
     let looked_up = match endpoint.name() {
         Some(name) => engine
             .kernel
@@ -920,7 +924,7 @@ fn bind(endpoint: &Endpoint, spec: Spec, engine: &mut Engine) -> Result<Bound, E
     let mut first = None;
     for (addr, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
         let listen = ListenSpec {
-            addr: addr.into(),
+            addr,
             transport,
             mode: spec.path.mode,
             only_v6,

@@ -15,10 +15,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::address::{Addr, Endpoint, Network, dial_candidates, listen_candidates};
+use crate::address::{Addr, Network};
 use crate::config;
 use crate::core::Core;
 use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStats};
+use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
 use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Came, Posted};
@@ -739,11 +740,13 @@ impl Core {
             Place::Remote(endpoint) if endpoint.name().is_some() => {
                 self.look_peer_up(endpoint, local, options, owner)
             }
-            Place::Remote(endpoint) => {
+            Place::Remote(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Dial, &mut self.engine)?;
                 let opened = connect(&endpoint, &[], local, &options, &mut self.engine)?;
                 self.admit_socket(opened, &options, owner)
             }
-            Place::Local(endpoint) => {
+            Place::Local(mut endpoint) => {
+                resolve_zone(&mut endpoint, Op::Listen, &mut self.engine)?;
                 let opened = listen(&endpoint, &options, &mut self.engine)?;
                 self.admit_socket(opened, &options, owner)
             }
@@ -895,6 +898,14 @@ impl Core {
     }
 }
 
+/// The number of the interface, if the endpoint names one.
+fn resolve_zone(endpoint: &mut Endpoint, op: Op, engine: &mut Engine) -> Result<(), Error> {
+    let network = endpoint.network();
+    endpoint
+        .resolve_zone(|name| engine.kernel.interface_index(name))
+        .map_err(|cause| Error::new(op, Some(network), None, cause))
+}
+
 /// Opens a socket on an address of ours; the error is that of the first candidate.
 fn listen(
     endpoint: &Endpoint,
@@ -913,7 +924,7 @@ fn listen(
     let mut first = None;
     for (local, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
         let mut spec = spec(network, options);
-        spec.local = Some(local.into());
+        spec.local = Some(local);
         spec.only_v6 = only_v6;
         match open(&spec, options, engine) {
             Ok((fd, local)) => {
@@ -946,10 +957,9 @@ fn connect(
 ) -> Result<Opened, Error> {
     let network = endpoint.network();
     let fail = |cause: Cause| Error::new(Op::Dial, Some(network), None, cause);
-    let own = local.as_ref().and_then(Addr::as_socket_addr);
-    let candidates = dial_candidates(endpoint, looked_up, own).map_err(fail)?;
+    let candidates = dial_candidates(endpoint, looked_up, local.as_ref()).map_err(fail)?;
     let remote = candidates.into_iter().next();
-    let remote: Addr = remote.ok_or_else(|| fail(Cause::MissingAddress))?.into();
+    let remote = remote.ok_or_else(|| fail(Cause::MissingAddress))?;
     let mut spec = spec(network, options);
     (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
     match open(&spec, options, engine) {

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::unix::SourceFd;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-mod resolver;
+pub(crate) mod resolver;
 #[cfg(test)]
 mod tests;
 

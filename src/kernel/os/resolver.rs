@@ -1,6 +1,8 @@
-//! Names to addresses, on a thread beside the loop.
+//! Names to addresses, on a thread beside the loop; names of interfaces; tables of names.
 
-use std::io;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,6 +14,9 @@ use crate::kernel::{LookedUp, Ticket, Wake};
 
 /// As debuggers and `top -H` show it, where Linux cuts it after 15 bytes.
 const RESOLVER_THREAD: &str = "windlass-resolver";
+
+/// Bytes of a table that are read. The largest in use have less than a tenth of it.
+const LARGEST_TABLE: u64 = 4 << 20;
 
 /// Looks names up on a thread of its own, because the system's resolver blocks. The thread
 /// is started by the first look-up, since most servers never need it.
@@ -131,9 +136,27 @@ pub(super) fn refuse_signals() {
 }
 
 /// May block for as long as the system's resolver likes.
-pub(super) fn addresses_of(host: &str) -> io::Result<Vec<IpAddr>> {
+pub(crate) fn addresses_of(host: &str) -> io::Result<Vec<IpAddr>> {
     let found = (host, 0).to_socket_addrs()?;
     Ok(without_duplicates(found.map(|addr| addr.ip())))
+}
+
+/// The number of the interface of that name.
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with a NUL and outlives the call, which only reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
+/// The text of a table of names; one that cannot be read is empty, as in Go.
+pub(crate) fn table(path: &str) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path) {
+        // What came before an error is as good as it would be without one.
+        let _ = file.take(LARGEST_TABLE).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Resolvers answer an address once per socket type or hosts line. Lists are short.
