@@ -5,7 +5,8 @@
 //! `Instant` to count from. It knows nothing of the reactor or of handlers.
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
-//! connection, [`poller`] the edge-triggered reports, [`table`] the descriptors,
+//! connection, [`packets`]
+//! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`table`] the descriptors,
 //! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
 //! [`resolver`] the names, [`settings`] what whoever runs the world says and asks. This
 //! file is the verbs.
@@ -25,17 +26,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::fault::{Dice, Script, Tally};
+use self::names::Names;
 use self::net::{Nanos, Net, Stage};
+use self::packets::{LOOPBACK_INDEX, Packets};
 use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
-use super::{Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel, ListenSpec, LookedUp};
-use super::{MAX_PARTS, Readiness, StreamOptions, Ticket, Wake};
+use super::{Adopted, Batch, BindSpec, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
+use super::{ListenSpec, LookedUp, MAX_PARTS, Packet, PacketOption, Readiness, StreamOptions};
+use super::{Ticket, Wake};
 use crate::address::Addr;
 use crate::token::Token;
 
+mod addresses;
 mod fault;
+mod names;
 mod net;
+mod packets;
 mod peer;
 mod pipe;
 mod poller;
@@ -64,6 +71,8 @@ pub(crate) struct SimKernel {
     base: Instant,
     dice: Dice,
     net: Net,
+    packets: Packets,
+    names: Names,
     poller: Poller,
     table: Table,
     script: Script,
@@ -97,6 +106,8 @@ impl SimKernel {
             base: Instant::now(),
             dice: Dice::new(seed),
             net: Net::new(),
+            packets: Packets::new(),
+            names: Names::default(),
             poller: Poller::new(),
             table: Table::new(),
             script: Script::default(),
@@ -136,7 +147,8 @@ impl SimKernel {
 
     /// Tells the poller what changed, in order.
     fn settle(&mut self) {
-        for fd in self.net.changed.drain(..) {
+        let changed = self.net.changed.drain(..);
+        for fd in changed.chain(self.packets.changed.drain(..)) {
             self.poller.mark(fd);
         }
     }
@@ -146,6 +158,7 @@ impl SimKernel {
         match self.table.get(fd, verb)? {
             Entry::Stream(link) => Ok(link),
             Entry::Listener(_) => Err(Errno(libc::ENOTCONN)),
+            Entry::Packets(_) => Err(self.misused(fd, verb)),
             Entry::Spare => Err(Errno(libc::ENOTSOCK)),
         }
     }
@@ -153,9 +166,26 @@ impl SimKernel {
     fn listener(&mut self, fd: Fd, verb: &str) -> Result<usize, Errno> {
         match self.table.get(fd, verb)? {
             Entry::Listener(listener) => Ok(listener),
-            Entry::Stream(_) => Err(Errno(libc::EINVAL)),
+            Entry::Stream(_) | Entry::Packets(_) => Err(Errno(libc::EINVAL)),
             Entry::Spare => Err(Errno(libc::ENOTSOCK)),
         }
+    }
+
+    /// The end behind a descriptor for datagrams.
+    fn end_of(&mut self, fd: Fd, verb: &str) -> Result<usize, Errno> {
+        match self.table.get(fd, verb)? {
+            Entry::Packets(end) => Ok(end),
+            Entry::Listener(_) | Entry::Stream(_) => Err(self.misused(fd, verb)),
+            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+        }
+    }
+
+    /// A verb of streams on datagrams, or the other way round: systems allow it, the loop
+    /// never does it.
+    fn misused(&mut self, fd: Fd, verb: &str) -> Errno {
+        let text = format!("{verb} on {fd:?}, which is of another kind");
+        self.table.violate(text);
+        Errno(libc::EINVAL)
     }
 }
 
@@ -169,10 +199,11 @@ impl SimKernel {
             });
         }
         self.settle();
-        let (net, table) = (&self.net, &self.table);
+        let (net, packets, table) = (&self.net, &self.packets, &self.table);
         self.poller.report(events, |fd| match table.peek(fd) {
             Some(Entry::Stream(link)) => net.links[link].state(),
             Some(Entry::Listener(listener)) => net.listeners[listener].state(),
+            Some(Entry::Packets(end)) => packets.state(end),
             Some(Entry::Spare) | None => Readiness::default(),
         });
     }
@@ -198,13 +229,18 @@ impl SimKernel {
 
     /// When the next thing that is under way arrives.
     fn next_due(&self) -> Option<Nanos> {
-        let dues = [self.net.next_due(), self.resolver.next_due()];
+        let dues = [
+            self.net.next_due(),
+            self.packets.next_due(),
+            self.resolver.next_due(),
+        ];
         dues.into_iter().flatten().min()
     }
 
     /// Moves the clock, never back, and delivers what falls due.
     fn pass_to(&mut self, to: Nanos) {
         self.net.advance_to(to);
+        self.packets.advance_to(self.net.now());
         if self.resolver.advance_to(self.net.now()) {
             self.bell.wake();
         }
@@ -324,10 +360,15 @@ impl SimKernel {
         Err(errno)
     }
 
-    fn try_peer_addr(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
-        let link = self.stream(fd, "getpeername")?;
+    fn try_peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
+        let entry = self.table.get(fd, "getpeername")?;
         self.scripted(Call::PeerAddr)?;
-        let peer = self.net.links[link].peer();
+        let peer = match entry {
+            Entry::Stream(link) => self.net.links[link].peer().map(Addr::from),
+            Entry::Packets(end) => self.packets.ends[end].peer.clone(),
+            Entry::Listener(_) => None,
+            Entry::Spare => return Err(Errno(libc::ENOTSOCK)),
+        };
         peer.ok_or(Errno(libc::ENOTCONN))
     }
 
@@ -337,6 +378,7 @@ impl SimKernel {
             Call::Socket => "socket",
             Call::SetOption => "setsockopt",
             Call::Bind => "bind",
+            Call::Connect => "connect",
             _ => "listen",
         };
         self.tally.count(call);
@@ -394,13 +436,30 @@ impl SimKernel {
         self.net.shutdown_write(link)
     }
 
-    fn try_local_addr(&mut self, fd: Fd) -> Result<SocketAddr, Errno> {
+    fn try_local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let entry = self.table.get(fd, "getsockname")?;
         self.scripted(Call::LocalAddr)?;
         match entry {
-            Entry::Stream(link) => Ok(self.net.links[link].local_addr),
-            Entry::Listener(listener) => Ok(self.net.listeners[listener].addr),
+            Entry::Stream(link) => Ok(self.net.links[link].local_addr.into()),
+            Entry::Listener(listener) => Ok(self.net.listeners[listener].addr.into()),
+            Entry::Packets(end) => Ok(self.packets.ends[end].name.clone()),
             Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+        }
+    }
+
+    fn try_take_error(&mut self, fd: Fd) -> Option<Errno> {
+        let entry = self.table.get(fd, "getsockopt").ok()?;
+        if let Err(errno) = self.scripted(Call::TakeError) {
+            if matches!(errno.0, libc::EINPROGRESS | libc::EALREADY | libc::EINTR) {
+                // It is not over, so its end will be reported.
+                self.net.changed.push(fd);
+            }
+            return Some(errno);
+        }
+        match entry {
+            Entry::Stream(link) => self.net.links[link].server.error.take(),
+            Entry::Packets(end) => self.packets.ends[end].error.take(),
+            Entry::Listener(_) | Entry::Spare => None,
         }
     }
 
@@ -412,6 +471,7 @@ impl SimKernel {
                 self.net.reset_client(link, Errno(libc::ECONNRESET));
             }
             Some(Entry::Stream(link)) => self.net.close(link),
+            Some(Entry::Packets(end)) => self.close_packets(end),
             Some(Entry::Spare) | None => {}
         }
         self.note(|| format!("{verb} {fd:?}"));
@@ -531,7 +591,7 @@ impl Kernel for SimKernel {
 
     fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::PeerAddr);
-        self.try_peer_addr(fd).map(Addr::from)
+        self.try_peer_addr(fd)
     }
 
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -561,8 +621,10 @@ impl Kernel for SimKernel {
     }
 
     fn take_error(&mut self, fd: Fd) -> Option<Errno> {
-        let link = self.stream(fd, "getsockopt").ok()?;
-        self.net.links[link].server.error.take()
+        self.tally.count(Call::TakeError);
+        let result = self.try_take_error(fd);
+        self.note(|| format!("error of {fd:?}: {result:?}"));
+        result
     }
 
     fn shutdown_write(&mut self, fd: Fd) -> Result<(), Errno> {
@@ -574,7 +636,7 @@ impl Kernel for SimKernel {
 
     fn local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::LocalAddr);
-        self.try_local_addr(fd).map(Addr::from)
+        self.try_local_addr(fd)
     }
 
     fn close(&mut self, fd: Fd) {
@@ -585,6 +647,40 @@ impl Kernel for SimKernel {
     fn reset(&mut self, fd: Fd) {
         self.tally.count(Call::Reset);
         self.end(fd, "reset", true);
+    }
+
+    fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
+        let result = self.try_bind(spec);
+        let (local, remote) = (&spec.local, &spec.remote);
+        self.note(|| format!("bind {local:?} for {remote:?}: {result:?}"));
+        result
+    }
+
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+        self.tally.count(Call::Receive);
+        let result = self.try_receive(fd, batch);
+        let places = batch.places();
+        self.note(|| format!("receive from {fd:?}, at most {places}: {result:?}"));
+        result
+    }
+
+    fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno> {
+        self.tally.count(Call::Send);
+        let result = self.try_send(fd, packets);
+        let count = packets.len();
+        self.note(|| format!("send {count} datagrams through {fd:?}: {result:?}"));
+        result
+    }
+
+    fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
+        self.tally.count(Call::SetOption);
+        let result = self.try_set_packet_option(fd, option);
+        self.note(|| format!("set {option:?} of {fd:?}: {result:?}"));
+        result
+    }
+
+    fn interface_index(&mut self, name: &str) -> Option<u32> {
+        (name == "lo").then_some(LOOPBACK_INDEX)
     }
 
     fn look_up(&mut self, ticket: Ticket, host: &str) {

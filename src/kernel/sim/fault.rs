@@ -54,6 +54,21 @@ pub enum Call {
     Lookup,
     /// Resolving a host name while the loop goes on. The answer is the failure.
     LookUp,
+    /// Receiving datagrams: recvmsg(2), recvmmsg(2).
+    Receive,
+    /// Sending datagrams: sendmsg(2), sendmmsg(2).
+    Send,
+    /// Asking a socket for its error: getsockopt(2) of SO_ERROR. The failure is what the
+    /// loop is told; EINPROGRESS, EALREADY and EINTR are followed by a new readiness report.
+    TakeError,
+    /// connect(2), to ask whether anybody serves a Unix socket.
+    Knock,
+    /// Asking what stands at a path: lstat(2).
+    Stat,
+    /// unlink(2).
+    Unlink,
+    /// Asking who is at the other end of a Unix socket.
+    PeerCred,
 }
 
 /// What will go wrong.

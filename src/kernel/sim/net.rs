@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use self::dial::Outcome;
 pub use self::dial::Remote;
+use super::addresses::{FIRST_DYNAMIC_PORT, following, overlap};
 use super::pipe::Pipe;
 use crate::kernel::{Errno, Fd, ListenSpec, Readiness, StreamOptions};
 
@@ -19,8 +20,6 @@ pub(super) type Nanos = u64;
 
 /// Half of what one direction holds; 64 KiB in all.
 const DEFAULT_BUFFER: usize = 32 * 1024;
-/// First port handed out for port 0, and first port of a client: the IANA dynamic range.
-const FIRST_DYNAMIC_PORT: u16 = 49_152;
 
 /// Everything outside the process.
 #[derive(Debug)]
@@ -742,18 +741,4 @@ impl Link {
             Way::Down => &mut self.down,
         }
     }
-}
-
-fn following(port: u16) -> u16 {
-    port.checked_add(1).unwrap_or(FIRST_DYNAMIC_PORT)
-}
-
-/// Whether two addresses (with their IPV6_V6ONLY) can mean the same destination.
-fn overlap(one: (SocketAddr, bool), other: (SocketAddr, bool)) -> bool {
-    let covers = |(wide, only_v6): (SocketAddr, bool), narrow: SocketAddr| match wide.ip() {
-        IpAddr::V4(ip) => ip.is_unspecified() && narrow.is_ipv4(),
-        IpAddr::V6(ip) => ip.is_unspecified() && (narrow.is_ipv6() || !only_v6),
-    };
-    let same_place = one.0.ip() == other.0.ip() || covers(one, other.0) || covers(other, one.0);
-    one.0.port() == other.0.port() && same_place
 }

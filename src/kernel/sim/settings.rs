@@ -53,6 +53,7 @@ impl SimKernel {
         match self.table.peek(fd) {
             Some(Entry::Stream(link)) => self.net.links[link].state(),
             Some(Entry::Listener(listener)) => self.net.listeners[listener].state(),
+            Some(Entry::Packets(end)) => self.packets.state(end),
             Some(Entry::Spare) | None => Readiness::default(),
         }
     }
@@ -110,6 +111,7 @@ impl SimKernel {
     /// What clients send takes so long to arrive, and what they are sent as well.
     pub(crate) fn set_latency(&mut self, one_way: Duration) {
         self.net.latency = nanos(one_way);
+        self.packets.weather.latency = nanos(one_way);
     }
 
     /// Buffer sizes of connections made from now on, in both directions; the sum is what
@@ -215,5 +217,30 @@ impl SimKernel {
     /// The last lines of the trace, oldest first.
     pub(crate) fn trace(&self) -> Vec<String> {
         self.trace.iter().flatten().cloned().collect()
+    }
+
+    /// One in `odds` datagrams is lost on its way. 0: none.
+    pub(crate) fn set_loss(&mut self, odds: u64) {
+        self.packets.weather.loss = odds;
+    }
+
+    /// One in `odds` datagrams arrives twice. 0: none.
+    pub(crate) fn set_duplicates(&mut self, odds: u64) {
+        self.packets.weather.duplicates = odds;
+    }
+
+    /// Each datagram takes up to `most` longer, whatever was sent before it.
+    pub(crate) fn set_disorder(&mut self, most: Duration) {
+        self.packets.weather.disorder = nanos(most);
+    }
+
+    /// Whether the send buffers of all sockets for datagrams are full.
+    pub(crate) fn set_send_buffers_full(&mut self, full: bool) {
+        self.packets.set_full(full);
+    }
+
+    /// Datagrams that one call sends or receives at most.
+    pub(crate) fn short_batches(&mut self, most: Option<usize>) {
+        self.packets.most = most.unwrap_or(usize::MAX).max(1);
     }
 }

@@ -13,6 +13,8 @@ pub(super) enum Entry {
     Listener(usize),
     /// Index of a link of the network.
     Stream(usize),
+    /// Index of an end for datagrams.
+    Packets(usize),
     Spare,
 }
 

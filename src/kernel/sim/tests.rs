@@ -6,6 +6,7 @@ use super::*;
 use crate::kernel::Transport;
 
 mod dial;
+mod packets;
 
 const LISTENER: u64 = 100;
 const CONN: u64 = 200;

@@ -6,12 +6,13 @@
 //! reads and writes need no rules of their own. A connection of the process to itself is
 //! a pair of links, its twins, and a relay between them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{FIRST_DYNAMIC_PORT, Happening, Link, Nanos, Net, Stage, Way};
-use super::{following, overlap};
+use super::{Happening, Link, Nanos, Net, Stage, Way};
 use crate::address::Addr;
+use crate::kernel::sim::addresses::{FIRST_DYNAMIC_PORT, canonical, following};
+use crate::kernel::sim::addresses::{overlap, reachable, unspecified};
 use crate::kernel::sim::nanos;
 use crate::kernel::{DialSpec, Errno, Fd, Readiness, StreamOptions};
 
@@ -307,26 +308,4 @@ impl Link {
         let open = !matches!(self.stage, Stage::Orphan | Stage::Gone);
         self.dialed && open && overlap((addr, true), (self.local_addr, true))
     }
-}
-
-fn unspecified(like: SocketAddr) -> IpAddr {
-    match like {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
-}
-
-/// An IPv4 address is one in any spelling.
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-/// "No address" means this host.
-fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
 }
