@@ -1276,7 +1276,10 @@ impl Connection {
     /// The path that our own end was bound to, for as long as the descriptor is ours.
     pub(crate) fn path(&self) -> Option<&Owned> {
         let messages = self.cold.as_ref()?.messages.as_ref()?;
-        messages.path.as_ref().filter(|_| !self.has(Flags::DETACHED))
+        messages
+            .path
+            .as_ref()
+            .filter(|_| !self.has(Flags::DETACHED))
     }
 
     /// Our own end was bound to a path, which is to go with it.
@@ -1407,8 +1410,7 @@ impl Flags {
     const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
 
     /// To be written with care, or not at all.
-    const UNUSUAL_OUTPUT: Self =
-        Self(Self::NO_OUTPUT.0 | Self::RECORDS.0 | Self::CUT_OUTPUT.0);
+    const UNUSUAL_OUTPUT: Self = Self(Self::NO_OUTPUT.0 | Self::RECORDS.0 | Self::CUT_OUTPUT.0);
 
     /// A short read has drained the socket (epoll(7)), unless more is known to wait behind
     /// the bytes: a FIN, which must be read as a 0, or what follows an urgent mark. On Unix

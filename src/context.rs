@@ -567,9 +567,7 @@ impl<'a> Conn<'a> {
     /// What getsockname(2) answers; EBADF once the connection is closed.
     pub fn local_addr(&mut self) -> io::Result<Addr> {
         let gone = Err(Errno(libc::EBADF));
-        Ok(self.with(gone, |conn, engine| {
-            engine.kernel.local_addr(conn.asked()?)
-        })?)
+        Ok(self.with(gone, |conn, engine| engine.kernel.local_addr(conn.asked()?))?)
     }
 
     /// Who runs the process at the other end of a Unix socket, as the kernel noted it when

@@ -454,7 +454,9 @@ impl Core {
                 dialing.make_ready(&mut self.engine);
                 self.drop_attempt(conn.token());
             }
-            Phase::Connected(_) | Phase::Adopted(_) | Phase::BackingOff => self.drop_dial(id.token()),
+            Phase::Connected(_) | Phase::Adopted(_) | Phase::BackingOff => {
+                self.drop_dial(id.token())
+            }
             Phase::Fresh | Phase::LookingUp(_) | Phase::Racing => {
                 dialing.phase = Phase::Canceled;
                 dialing.make_ready(&mut self.engine);
@@ -715,9 +717,7 @@ impl Core {
         let refused = if engine.stopping() {
             Some(Cause::Canceled)
         } else {
-            let registered = engine
-                .kernel
-                .register(made.fd(), conn, Interest::ReadWrite);
+            let registered = engine.kernel.register(made.fd(), conn, Interest::ReadWrite);
             registered.err().map(Cause::Errno)
         };
         if let Some(cause) = refused {

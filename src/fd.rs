@@ -202,7 +202,11 @@ pub(crate) fn receive_message(
             Ok(Message { len, truncated }) => {
                 let n = len.min(buffer.len());
                 let whole = !truncated;
-                return if whole { Received::Bytes(n) } else { Received::Cut(n) };
+                return if whole {
+                    Received::Bytes(n)
+                } else {
+                    Received::Cut(n)
+                };
             }
             Err(Errno(c::EINTR)) => {}
             Err(Errno(c::EAGAIN)) => return Received::WouldBlock,

@@ -34,7 +34,7 @@ use crate::listener::Listen;
 /// `InvalidInput`, with a sentence, if a variable is not what the protocol says, or if a
 /// descriptor is not open. Nothing is owned then.
 pub fn inherited() -> io::Result<Vec<Inherited>> {
-    let sockets = os::inherited::inherited()?;
+    let sockets = os::inherited()?;
     Ok(sockets
         .into_iter()
         .map(|(name, fd)| Inherited { name, fd })
@@ -64,6 +64,6 @@ impl From<Inherited> for OwnedFd {
 /// To be listened on. A datagram socket is for [`Bind::adopt`](crate::Bind::adopt).
 impl From<Inherited> for Listen {
     fn from(inherited: Inherited) -> Self {
-        Self::adopt(inherited)
+        Self::adopt(inherited.into())
     }
 }

@@ -26,9 +26,7 @@ use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
-use crate::kernel::{
-    Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions, Transport,
-};
+use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions, Transport};
 use crate::options::{self, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
@@ -104,8 +102,8 @@ impl Listen {
     ///
     /// Anything else than a listening socket is refused when the listener is opened:
     /// ENOTSOCK or EINVAL.
-    pub fn adopt(fd: impl Into<OwnedFd>) -> Self {
-        Self::on(Target::Inherited(fd.into()))
+    pub fn adopt(fd: OwnedFd) -> Self {
+        Self::on(Target::Inherited(fd))
     }
 
     fn on(target: Target) -> Self {
@@ -528,7 +526,8 @@ impl Listener {
     /// When the wheel must look. A deadline that has passed is the ready list's.
     fn next_time(&self, engine: &Engine) -> Nanos {
         let passed = self.deadline <= engine.clock.nanos;
-        self.retry_at.min(if passed { NEVER } else { self.deadline })
+        self.retry_at
+            .min(if passed { NEVER } else { self.deadline })
     }
 
     /// Whether the wheel, or the ready list, will look at this listener in time.

@@ -852,9 +852,8 @@ impl<H: Handler> Reactor<H> {
         );
         let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns.insert(|token| {
-            Connection::new(token, fd, peer, transport, listener, owner, engine)
-        });
+        let made = conns
+            .insert(|token| Connection::new(token, fd, peer, transport, listener, owner, engine));
         let Some(token) = made else {
             engine.stats.refused += 1;
             return engine.kernel.close(fd);
