@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use libc as c;
 
 use crate::address::Addr;
-use crate::kernel::{Batch, Errno, Fd, Kernel, Message, Packet};
+use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Packet};
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,9 +59,9 @@ pub(crate) enum Sent {
 
 /// What one attempt to receive datagrams came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Came {
-    /// That many, empty ones included.
-    Datagrams(usize),
+pub(crate) enum Arrived {
+    /// So many, empty ones included.
+    Datagrams(Came),
     /// None there; the kernel will announce the next.
     WouldBlock,
     /// An event, and not the end.
@@ -255,16 +255,16 @@ fn send(asked: usize, mut call: impl FnMut() -> Result<usize, Errno>) -> Sent {
 }
 
 /// One receive call for datagrams, with signals retried.
-pub(crate) fn receive(kernel: &mut dyn Kernel, fd: Fd, batch: &mut Batch) -> Came {
+pub(crate) fn receive(kernel: &mut dyn Kernel, fd: Fd, batch: &mut Batch) -> Arrived {
     loop {
         match kernel.receive(fd, batch) {
-            Ok(n) => return Came::Datagrams(n.min(batch.places())),
+            Ok(came) => return Arrived::Datagrams(came),
             Err(Errno(c::EINTR)) => {}
-            Err(Errno(c::EAGAIN)) => return Came::WouldBlock,
-            Err(errno) if is_no_socket(errno) => return Came::Ended(errno),
+            Err(Errno(c::EAGAIN)) => return Arrived::WouldBlock,
+            Err(errno) if is_no_socket(errno) => return Arrived::Ended(errno),
             // ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EMSGSIZE …: what became of something
             // that was sent earlier (ip(7), udp(7)). The socket is as good as before.
-            Err(errno) => return Came::Failed(errno),
+            Err(errno) => return Arrived::Failed(errno),
         }
     }
 }

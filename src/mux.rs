@@ -8,6 +8,7 @@ use std::any::{Any, TypeId};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,13 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::context::{Conn, Context};
-use crate::datagram::{Datagram, Socket};
+use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::Dial;
 use crate::error::{Cause, Error, Op};
 use crate::handle::{Handle, Mail, Post, PostError};
 use crate::handler::{Closed, Deadline, Handler};
 use crate::input::Input;
+use crate::kernel::Interest;
 use crate::listener::Listen;
 use crate::reactor::Reactor;
 use crate::sim::World;
@@ -312,6 +314,38 @@ impl Reactor<Mux> {
         let owner = self.handler().check(part, Op::Dial)?;
         let dial = dial.try_into().map_err(Into::into)?;
         self.core().dial(dial, owner)
+    }
+
+    /// Opens a datagram socket of that part's; else as [`bind`](Self::bind).
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind), or the part is another `Mux`'s.
+    pub fn bind_for<H, B>(&mut self, part: PartId<H>, bind: B) -> Result<SocketId, Error>
+    where
+        H: Handler + 'static,
+        B: TryInto<Bind>,
+        B::Error: Into<Error>,
+    {
+        let owner = self.handler().check(part, Op::Listen)?;
+        let bind = bind.try_into().map_err(Into::into)?;
+        self.core().bind(bind, owner)
+    }
+
+    /// Watches a descriptor on behalf of that part; else as [`watch`](Self::watch).
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Self::watch), or the part is another `Mux`'s; the descriptor is closed
+    /// then.
+    pub fn watch_for<H: Handler + 'static>(
+        &mut self,
+        part: PartId<H>,
+        fd: impl Into<OwnedFd>,
+        interest: Interest,
+    ) -> Result<WatchId, Error> {
+        let owner = self.handler().check(part, Op::Watch)?;
+        self.core().watch(fd.into(), interest, owner)
     }
 
     /// A way in for other threads, to one part; see [`Handle::for_part`].

@@ -22,10 +22,10 @@ use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStat
 use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
 use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, Error, Op};
-use crate::fd::{self, Came, Posted};
+use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
-    Batch, BindSpec, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
+    Batch, BindSpec, Came, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
     Readiness, Ticket, Transport,
 };
 use crate::listener::has_no_ipv6;
@@ -229,6 +229,16 @@ impl PacketSocket {
         self.is_open()
     }
 
+    /// Whether what has come would be received, if there were a report of it.
+    pub(crate) fn may_receive(&self) -> bool {
+        self.is_open() && !self.state.paused && !self.state.receive_waits
+    }
+
+    /// Whether something waits to be sent as soon as there is a report of room.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+    }
+
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
     /// turn is over.
     pub(crate) fn receive(
@@ -245,21 +255,21 @@ impl PacketSocket {
             }
             engine.stats.reads += 1;
             match fd::receive(engine.kernel.as_mut(), fd, batch) {
-                Came::Datagrams(n) => {
-                    *budget = budget.saturating_sub(n);
-                    self.came(n, batch, engine);
-                    return Some(n);
+                Arrived::Datagrams(came) => {
+                    *budget = budget.saturating_sub(came.count);
+                    self.came(came, batch, engine);
+                    return Some(came.count);
                 }
-                Came::WouldBlock => {
+                Arrived::WouldBlock => {
                     engine.stats.would_blocks += 1;
                     self.state.readable = false;
                     self.state.error_seen = false;
                 }
-                Came::Failed(errno) => {
+                Arrived::Failed(errno) => {
                     *budget -= 1;
                     self.failed_to_receive(errno, engine);
                 }
-                Came::Ended(errno) => {
+                Arrived::Ended(errno) => {
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -268,9 +278,10 @@ impl PacketSocket {
         None
     }
 
-    fn came(&mut self, n: usize, batch: &Batch, engine: &mut Engine) {
-        // A short batch has drained the socket, unless an error is still to be fetched.
-        if n < batch.places() && !self.state.error_seen {
+    fn came(&mut self, came: Came, batch: &Batch, engine: &mut Engine) {
+        let n = came.count;
+        // Unless an error is still to be fetched.
+        if came.drained && !self.state.error_seen {
             self.state.readable = false;
         }
         self.errors_in_a_row = 0;

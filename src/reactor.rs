@@ -326,6 +326,7 @@ impl<H: Handler> Reactor<H> {
         let Some(at) = self.core.engine.stop_at else {
             return Turn::Running;
         };
+        self.core.engine.stop_is_news = false;
         if self.phase == Phase::Running {
             self.phase = Phase::Stopping;
             self.tell_everybody_to_stop();

@@ -45,31 +45,40 @@
 //!
 //! The accept queue holds exactly its limit (Linux: one more), and a client that found it
 //! full joins as soon as there is room (Linux: when it retransmits). Buffers count payload
-//! bytes only. The clock stands still during a turn. Adopting descriptors is refused.
-//! The kernel never gives up dialing by itself, and every interface is the loopback.
+//! bytes only. The clock stands still during a turn. The kernel never gives up dialing by
+//! itself, and every interface is the loopback. Unix sockets have every directory, and
+//! announce room as soon as there is any (Linux: three quarters). Raw IP is not permitted.
+//!
+//! Real descriptors have no place in it: adopting, watching, detaching and passing them is
+//! refused with ENOTSUP (an inherited listener with ENOTSOCK).
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
-use crate::connection::{Connection, Flags};
 use crate::context::{Context, Listener};
-use crate::core::Core;
 use crate::dialer::Dial;
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::kernel::sim::{Peer, SimKernel};
-use crate::kernel::{Errno, Kernel, Readiness};
+use crate::kernel::{Errno, Kernel};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
 use crate::token::{DialId, ListenerId};
 
+pub use self::datagrams::PacketClient;
+pub use self::faults::Faults;
 pub use crate::kernel::sim::{Call, Remote};
+
+mod check;
+mod datagrams;
+mod faults;
+mod unix;
 
 /// Turns of one run, or without time passing, after which a world gives up on its loop.
 const SPIN_LIMIT: u32 = 100_000;
@@ -296,8 +305,8 @@ impl<H: Handler> World<H> {
         Ok(self.kernel().new_client(addr).map(Client)?)
     }
 
-    /// The client's own address, as the loop sees it.
-    pub fn addr(&mut self, client: Client) -> SocketAddr {
+    /// The client's own address, as the loop sees it: on Unix sockets, unnamed.
+    pub fn addr(&mut self, client: Client) -> Addr {
         self.kernel().client_addr(client.0)
     }
 
@@ -450,7 +459,7 @@ impl<H: Handler> World<H> {
             broken.push(format!("{misuses} misuses of descriptors in all"));
         }
         if self.is_at_rest() {
-            broken.extend(forgotten(self.reactor.core()));
+            broken.extend(check::forgotten(self.reactor.core()));
         }
         if broken.is_empty() {
             return Ok(());
@@ -547,227 +556,10 @@ impl Drop for Seed {
     }
 }
 
-/// What goes wrong in a world, from now on.
-///
-/// ```
-/// # struct App;
-/// # impl windlass::Handler for App { type Session = (); }
-/// # let mut world = windlass::sim::World::new(1, App);
-/// use windlass::sim::Call;
-/// const EMFILE: i32 = 24;
-/// world.faults().fail(Call::Accept, EMFILE, 3).short_writes(Some(1));
-/// ```
-pub struct Faults<'w>(&'w mut SimKernel);
-
-impl Faults<'_> {
-    /// The next `times` calls of this kind fail with that errno, after those that were
-    /// told to fail before, and do nothing else.
-    ///
-    /// EAGAIN from a read, write or accept is followed by a new readiness report, as a
-    /// real kernel owes one.
-    pub fn fail(self, call: Call, errno: i32, times: usize) -> Self {
-        self.0.fail(call, Errno(errno), times);
-        self
-    }
-
-    /// What clients send arrives in pieces of at most that many bytes, each announced.
-    pub fn short_reads(self, most: Option<usize>) -> Self {
-        self.0.short_reads(most);
-        self
-    }
-
-    /// A write takes at most that many bytes.
-    pub fn short_writes(self, most: Option<usize>) -> Self {
-        self.0.short_writes(most);
-        self
-    }
-
-    /// The next poll reports every source as ready, true or not.
-    pub fn spurious(self) -> Self {
-        self.0.spurious_all();
-        self
-    }
-
-    /// Time that bytes, FIN and RST take from one end to the other.
-    pub fn latency(self, one_way: Duration) -> Self {
-        self.0.set_latency(one_way);
-        self
-    }
-
-    /// Buffers of connections made from now on: bytes on the sending and on the receiving
-    /// side, in each direction.
-    pub fn buffers(self, send: usize, receive: usize) -> Self {
-        self.0.set_buffers(send, receive);
-        self
-    }
-
-    /// Descriptors that may be open; more is EMFILE. 1,024 at first. The loop computes its
-    /// default cap on connections once, before this can be called; see
-    /// [`Config::max_connections`].
-    pub fn descriptor_limit(self, open: u64) -> Self {
-        self.0.set_descriptor_limit(open, open);
-        self
-    }
-
-    /// Whether descriptor numbers are used again, the lowest first, as real systems do.
-    /// Off at first: no number comes twice, and every use of a closed one is seen.
-    pub fn reuse_descriptors(self, reuse: bool) -> Self {
-        self.0.reuse_descriptors(reuse);
-        self
-    }
-
-    /// Whether a registration can be armed anew (epoll, the default) or not (kqueue).
-    pub fn rearm(self, works: bool) -> Self {
-        self.0.set_rearm(works);
-        self
-    }
-
-    /// Whether a client that reset while it was queued fails the accept with ECONNABORTED
-    /// (BSD), or only its first read (Linux, the default).
-    pub fn abort_reset_accepts(self, abort: bool) -> Self {
-        self.0.abort_reset_accepts(abort);
-        self
-    }
-
-    /// Whether accepted sockets have their listener's options (the default).
-    pub fn inherit_options(self, inherit: bool) -> Self {
-        self.0.inherit_options(inherit);
-        self
-    }
-
-    /// Readiness reports that one poll brings at most.
-    pub fn events_per_poll(self, events: usize) -> Self {
-        self.0.set_batch(events);
-        self
-    }
-
-    /// The longest accept queue that a listener may ask for. 4,096 at first.
-    pub fn backlog_limit(self, clients: u32) -> Self {
-        self.0.set_backlog_limit(clients);
-        self
-    }
-
-    /// What a host name resolves to. Only `localhost` is known at first.
-    pub fn name(self, host: &str, addrs: Vec<IpAddr>) -> Self {
-        self.0.set_name(host, addrs);
-        self
-    }
-
-    /// Failures that were scripted by [`fail`](Self::fail) and have not happened yet.
-    pub fn pending(&self) -> usize {
-        self.0.pending_faults()
-    }
-
-    /// Takes back the failures that were scripted by [`fail`](Self::fail).
-    pub fn clear(self) -> Self {
-        self.0.clear_faults();
-        self
-    }
-}
-
-impl fmt::Debug for Faults<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Faults")
-            .field("pending", &self.pending())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Work that nobody will ever do, in words. Asked only while the loop is at rest.
-fn forgotten(core: &mut Core) -> Vec<String> {
-    let open = core.conns.len();
-    let Core {
-        conns,
-        listeners,
-        dials,
-        engine,
-        ..
-    } = core;
-    let mut found = Vec::new();
-    for dialing in dials.iter().filter(|dialing| !dialing.is_watched(engine)) {
-        found.push(format!(
-            "{:?} was forgotten: its time is not in the wheel",
-            dialing.id()
-        ));
-    }
-    for index in 0..conns.end() {
-        if let Some(conn) = conns.at_mut(index)
-            && let Some(what) = forgotten_by(conn, engine)
-        {
-            found.push(format!("{:?} was forgotten: {what}", conn.id()));
-        }
-    }
-    for index in 0..listeners.end() {
-        if let Some(listener) = listeners.at_mut(index)
-            && state_of(listener.fd(), engine).contains(Readiness::READABLE)
-            && !listener.may_wait(open, engine)
-        {
-            let id = ListenerId::new(listener.token);
-            found.push(format!("{id:?} was forgotten: clients wait in its queue"));
-        }
-    }
-    if !engine.pressed && !engine.parked.is_empty() {
-        found.push("sources wait for memory that is there".to_owned());
-    }
-    found
-}
-
-fn forgotten_by(conn: &Connection, engine: &mut Engine) -> Option<&'static str> {
-    let state = state_of(conn.fd(), engine);
-    if conn.has(Flags::CONNECTING) {
-        // Its dial has the deadline. What it waits for is to become writable, or an error.
-        let decided = state.contains(Readiness::WRITABLE) || state.contains(Readiness::ERROR);
-        return decided.then_some("its connect has ended and nobody asked how");
-    }
-    let reads = conn.may_read(engine) || conn.has(Flags::CLOSING);
-    let offers = conn.may_offer();
-    let eof = conn.has(Flags::EOF);
-    let rules = [
-        (conn.is_dead(), "it is over and on_close was not called"),
-        (
-            state.contains(Readiness::ERROR),
-            "an error waits to be taken",
-        ),
-        (
-            reads && !eof && state.contains(Readiness::READABLE),
-            "input waits to be read",
-        ),
-        (
-            offers && eof && !conn.has(Flags::EOF_TOLD),
-            "on_eof was not called",
-        ),
-        (
-            offers && conn.has(Flags::OFFER) && conn.unread() > 0,
-            "what is left over was not offered",
-        ),
-        (
-            conn.queued() > 0 && state.contains(Readiness::WRITABLE),
-            "output waits and could leave",
-        ),
-        (
-            conn.queued() == 0 && conn.has(Flags::CLOSING) && !conn.has(Flags::FIN_SENT),
-            "it is closing and FIN was not sent",
-        ),
-        (
-            conn.is_open() && conn.has(Flags::NOTES),
-            "a callback is due",
-        ),
-        (!conn.is_watched(engine), "its deadline is not in the wheel"),
-    ];
-    rules
-        .iter()
-        .find(|(broken, _)| *broken)
-        .map(|&(_, what)| what)
-}
-
-fn state_of(fd: crate::kernel::Fd, engine: &mut Engine) -> Readiness {
-    let kernel = engine.kernel.sim();
-    kernel.map_or_else(Readiness::default, |kernel| kernel.state_of(fd))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{Connection, Flags};
     use crate::context::Conn;
     use crate::handler::Deadline;
     use crate::input::Input;

@@ -6,8 +6,8 @@
 mod util;
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, PipeReader, Read, Write, pipe};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -16,8 +16,9 @@ use std::time::Duration;
 use util::{PATIENCE, connect, eventually, ms, read_exactly, read_to_eof, send};
 use windlass::sim::{Call, Client, Remote, World};
 use windlass::{
-    Backoff, CloseReason, Closed, Config, Conn, ConnId, Context, Deadline, Dial, DialId, Error,
-    Handle, Handler, Input, ListenerId, Mux, PartId, PostError, Reactor, Stats, Summary, TimerId,
+    Backoff, Bind, CloseReason, Closed, Config, Conn, ConnId, Context, Datagram, Deadline,
+    Delivery, Dial, DialId, Error, Handle, Handler, Input, Interest, ListenerId, Mux, PartId,
+    PostError, Reactor, Ready, Socket, SocketId, Stats, Summary, TimerId, WatchId,
 };
 
 const WEB: &str = "10.0.0.1:80";
@@ -1170,6 +1171,196 @@ fn the_handle_that_a_part_gets_at_the_start_is_its_own() {
     handle.post_to(id, wake).unwrap();
     assert_eq!(read_line(&mut client), "woken after 6 headers\n");
     server.stop();
+}
+
+// Datagrams and watched descriptors.
+
+/// Writes down what comes by datagram and by pipe, and answers in its own words.
+struct Post<W> {
+    words: W,
+    came: Vec<Vec<u8>>,
+    errors: usize,
+    timeouts: usize,
+    writable: usize,
+    ready: usize,
+    pipe: Option<PipeReader>,
+}
+
+impl<W> Post<W> {
+    fn new(words: W) -> Self {
+        Self {
+            words,
+            came: Vec::new(),
+            errors: 0,
+            timeouts: 0,
+            writable: 0,
+            ready: 0,
+            pipe: None,
+        }
+    }
+}
+
+impl<W: AsRef<[u8]>> Handler for Post<W> {
+    type Session = W;
+
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {
+        self.came.push(datagram.to_vec());
+        socket.send_to(self.words.as_ref(), datagram.from());
+        socket.set_read_deadline(Some(socket.now()));
+    }
+
+    fn on_socket_timeout(&mut self, _: &mut Socket<'_>, which: Deadline) {
+        assert_eq!(which, Deadline::Read);
+        self.timeouts += 1;
+    }
+
+    fn on_socket_writable(&mut self, _: &mut Socket<'_>) {
+        self.writable += 1;
+    }
+
+    fn on_socket_error(&mut self, _: &mut Context<'_>, _: SocketId, _: &Error) {
+        self.errors += 1;
+    }
+
+    fn on_ready(&mut self, cx: &mut Context<'_>, watch: WatchId, ready: Ready) {
+        assert!(ready.is_readable());
+        self.ready += 1;
+        if self.pipe.as_mut().unwrap().read(&mut [0; 9]).unwrap() == 0 {
+            cx.unwatch(watch);
+        }
+    }
+}
+
+/// Two parts of different types, each with a socket, and where it is.
+struct Posts {
+    reactor: Reactor<Mux>,
+    text: PartId<Post<&'static str>>,
+    bytes: PartId<Post<Vec<u8>>>,
+    sockets: [SocketId; 2],
+    addrs: [SocketAddr; 2],
+}
+
+impl Posts {
+    fn new() -> Self {
+        let mut mux = Mux::new();
+        let text = mux.add(Post::new("text"));
+        let bytes = mux.add(Post::new(b"bytes".to_vec()));
+        let mut reactor = Reactor::new(mux).unwrap();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sockets = [
+            reactor.bind_for(text, anywhere).unwrap(),
+            reactor.bind_for(bytes, anywhere).unwrap(),
+        ];
+        let addrs = sockets.map(|id| {
+            let local = reactor.socket(id).unwrap().local_addr();
+            util::ip(local.unwrap())
+        });
+        Self {
+            reactor,
+            text,
+            bytes,
+            sockets,
+            addrs,
+        }
+    }
+
+    fn text(&self) -> &Post<&'static str> {
+        self.reactor.handler().part(self.text).unwrap()
+    }
+
+    fn bytes(&self) -> &Post<Vec<u8>> {
+        self.reactor.handler().part(self.bytes).unwrap()
+    }
+
+    #[track_caller]
+    fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
+        let came = eventually(PATIENCE, || {
+            let _ = self.reactor.turn(Some(ms(5))).unwrap();
+            holds(self)
+        });
+        assert!(came, "it never came to that");
+    }
+}
+
+#[test]
+fn datagrams_and_their_deadlines_go_to_the_part_that_bound_the_socket() {
+    let mut it = Posts::new();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send_to(b"one", it.addrs[1]).unwrap();
+    client.send_to(b"two", it.addrs[1]).unwrap();
+    it.until(|it| it.bytes().came.len() == 2 && it.bytes().timeouts > 0);
+    assert_eq!(it.bytes().came, [b"one", b"two"]);
+    assert_eq!((it.text().came.len(), it.text().timeouts), (0, 0));
+    let mut buffer = [0; 16];
+    let (n, from) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..n], from), (&b"bytes"[..], it.addrs[1]));
+
+    client.send_to(b"three", it.addrs[0]).unwrap();
+    it.until(|it| it.text().timeouts == 1);
+    assert_eq!(it.text().came, [b"three"]);
+    assert_eq!(it.bytes().came.len(), 2);
+    assert_eq!(it.reactor.stats().panics, 0);
+}
+
+#[test]
+fn an_error_of_a_socket_is_told_to_the_part_that_bound_it() {
+    let mut it = Posts::new();
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = nobody.local_addr().unwrap();
+    drop(nobody);
+    let id = it
+        .reactor
+        .bind_for(it.bytes, Bind::connect(addr).unwrap())
+        .unwrap();
+    it.reactor.socket(id).unwrap().send(b"is anybody there?");
+    it.until(|it| it.bytes().errors > 0);
+    assert_eq!(it.text().errors, 0);
+}
+
+#[test]
+fn a_socket_that_was_full_says_so_to_the_part_that_bound_it() {
+    let mut it = Posts::new();
+    let bind = Bind::connect(it.addrs[0]).unwrap().queue_limit(1);
+    let id = it.reactor.bind_for(it.bytes, bind).unwrap();
+    let mut socket = it.reactor.socket(id).unwrap();
+    while socket.send(b"x") == Delivery::Queued {}
+    it.until(|it| it.bytes().writable > 0 && !it.text().came.is_empty());
+    assert_eq!(it.text().writable, 0);
+}
+
+#[test]
+fn a_watched_descriptor_is_ready_for_the_part_that_watches_it() {
+    let mut it = Posts::new();
+    let (source, mut sink) = pipe().unwrap();
+    let (part, watched) = (it.bytes, source.try_clone().unwrap());
+    it.reactor.handler_mut().part_mut(part).unwrap().pipe = Some(source);
+    it.reactor.watch_for(part, watched, Interest::Read).unwrap();
+    sink.write_all(b"bytes").unwrap();
+    it.until(|it| it.bytes().ready == 1);
+    drop(sink);
+    it.until(|it| it.bytes().ready == 2);
+    assert_eq!(it.text().ready, 0);
+    assert_eq!(it.reactor.stats().panics, 0);
+}
+
+#[test]
+fn a_part_may_send_from_anothers_socket_but_gets_no_callback_of_it() {
+    let mut it = Posts::new();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (to, id) = (client.local_addr().unwrap(), it.sockets[1]);
+    let task = move |_: &mut Post<&'static str>, cx: &mut Context<'_>| {
+        let mut socket = cx.socket(id).unwrap();
+        socket.send_to(b"borrowed", to);
+        socket.set_read_deadline(Some(socket.now()));
+    };
+    it.reactor.handle_for(it.text).post(task).unwrap();
+    it.until(|it| it.bytes().timeouts == 1);
+    assert_eq!(it.text().timeouts, 0);
+    let mut buffer = [0; 16];
+    let (n, from) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..n], from), (&b"borrowed"[..], it.addrs[1]));
 }
 
 // Completeness.

@@ -321,6 +321,15 @@ impl Batch {
     }
 }
 
+/// What one receive call on a datagram socket brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Came {
+    /// Datagrams in the batch, from its first place on.
+    pub(crate) count: usize,
+    /// There were no more: the next one will be announced.
+    pub(crate) drained: bool,
+}
+
 /// What one receive call on records, or with descriptors, came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Message {
@@ -503,8 +512,8 @@ pub(crate) trait Kernel: fmt::Debug + Send {
         })
     }
     /// One receive call, for as many datagrams as the batch has places (one, on systems
-    /// without recvmmsg). Answers how many came: at least one, and an empty one counts.
-    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+    /// without recvmmsg). At least one has come, and an empty one counts.
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
         Err(Errno(libc::ENOTSUP))
     }
     /// One send call, for at most [`MAX_PACKETS`] datagrams (one, on systems without

@@ -13,27 +13,45 @@
 )]
 
 use std::collections::hash_map::RandomState;
+use std::ffi::CString;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSlice, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::path::Path;
+use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket};
 
+mod control;
+mod handover;
+mod inherited;
+mod limits;
+mod names;
+mod options;
+mod packet_options;
+mod packets;
 pub(crate) mod resolver;
+mod sockets;
 #[cfg(test)]
 mod tests;
+mod unix;
 
+pub(crate) use self::inherited::inherited;
+use self::limits::{FALLBACK_BACKLOG, FALLBACK_DESCRIPTORS};
+use self::limits::{count, descriptor_limits, highest_soft_limit, system_backlog};
+use self::names::to_addr;
 use self::resolver::{Resolver, addresses_of};
 use super::{
-    Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, Kernel, ListenSpec, LookedUp,
-    MAX_PARTS, Readiness, StreamOptions, Ticket, Transport, Wake,
+    Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel,
+    ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity, PeerCred,
+    Readiness, StreamOptions, Ticket, Transport, Wake,
 };
-use crate::address::Addr;
+use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
 
 const LOG_TARGET: &str = "windlass::kernel";
@@ -45,16 +63,6 @@ const MAX_CALL_BYTES: usize = 1 << 30;
 /// Longest wait handed to the system in one piece: epoll counts 32-bit milliseconds (24 days),
 /// and NetBSD refuses waits beyond 10⁸ seconds. Longer ones are waited for in pieces.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// `SOMAXCONN` of old, the backlog limit where the system doesn't name one.
-const FALLBACK_BACKLOG: u32 = 128;
-
-/// Descriptors assumed if the limit can't be asked: the least default of any supported system.
-const FALLBACK_DESCRIPTORS: u64 = 128;
-
-/// `OPEN_MAX`: the most that macOS lets a soft limit be while the hard one is infinite.
-#[cfg(target_os = "macos")]
-const OPEN_MAX: libc::rlim_t = 10_240;
 
 /// macOS marks the socket instead (SO_NOSIGPIPE), because the flag is new there.
 #[cfg(target_os = "macos")]
@@ -71,6 +79,7 @@ pub(crate) struct OsKernel {
     max_events: usize,
     waker: Arc<OsWaker>,
     resolver: Resolver,
+    packets: packets::Table,
     random: SplitMix,
 }
 
@@ -88,6 +97,7 @@ impl OsKernel {
             max_events,
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
+            packets: packets::Table::default(),
             random: SplitMix::seeded(),
         })
     }
@@ -139,9 +149,8 @@ impl Kernel for OsKernel {
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
         let interest = match interest {
-            Interest::Read => mio::Interest::READABLE,
             Interest::ReadWrite => STREAM,
-            Interest::Write => mio::Interest::WRITABLE,
+            other => directions(other),
         };
         self.poll
             .registry()
@@ -179,32 +188,11 @@ impl Kernel for OsKernel {
     }
 
     fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
-        // Dropping the socket closes it, so each step may simply fail.
-        let socket = open_stream(ip(&spec.addr)?).map_err(fault("socket"))?;
-        prepare_listener(&socket, spec).map_err(fault("setsockopt"))?;
-        let addr = SockAddr::from(ip(&spec.addr)?);
-        socket.bind(&addr).map_err(fault("bind"))?;
-        socket.listen(spec.backlog).map_err(fault("listen"))?;
-        Ok(Fd(socket.into_raw_fd()))
+        Ok(Fd(sockets::listening(spec)?.into_raw_fd()))
     }
 
     fn adopt_listener(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
-        let socket = Socket::from(fd);
-        must_listen(&socket).map_err(fault("getsockopt"))?;
-        // The interface has no addresses but these to answer `accept` with.
-        let addr = socket.local_addr().map_err(fault("getsockname"))?;
-        let local = to_addr(&addr).ok_or(Fault {
-            call: "getsockname",
-            errno: Errno(libc::EAFNOSUPPORT),
-        })?;
-        socket.set_nonblocking(true).map_err(fault("setnonblock"))?;
-        socket.set_cloexec(true).map_err(fault("fcntl"))?;
-        Ok(Adopted {
-            fd: Fd(socket.into_raw_fd()),
-            transport: Transport::Stream,
-            local,
-            peer: None,
-        })
+        handover::listener(fd)
     }
 
     fn backlog_limit(&mut self) -> u32 {
@@ -214,11 +202,11 @@ impl Kernel for OsKernel {
     }
 
     fn queue(&mut self, listener: Fd) -> Result<(u32, u32), Errno> {
-        accept_queue(listener)
+        sockets::accept_queue(listener)
     }
 
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
-        let (socket, peer) = accept_stream(&SockRef::from(&listener)).map_err(errno)?;
+        let (socket, peer) = sockets::accept_stream(&SockRef::from(&listener)).map_err(errno)?;
         // macOS answers an empty address if the peer has gone already. Returning here
         // closes the socket.
         let peer = to_addr(&peer).ok_or(Errno(libc::ECONNABORTED))?;
@@ -226,47 +214,135 @@ impl Kernel for OsKernel {
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {
-        let socket = SockRef::from(&fd);
-        // The buffer sizes aren't compared: every system hands them down, since the window
-        // that the handshake offers depends on them, and answers other numbers than asked.
-        options
-            .nodelay
-            .is_none_or(|asked| socket.tcp_nodelay().is_ok_and(|has| has == asked))
-            && options
-                .keepalive
-                .is_none_or(|asked| probes_like(&socket, asked).unwrap_or(false))
+        options::has(&SockRef::from(&fd), options)
     }
 
     fn set_options(&mut self, fd: Fd, options: &StreamOptions) -> Result<(), Errno> {
-        apply(&SockRef::from(&fd), options).map_err(errno)
+        options::apply_to_any(&SockRef::from(&fd), options).map_err(errno)
     }
 
     fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
-        // Dropping the socket closes it, so each step may simply fail.
-        let remote = ip(&spec.remote)?;
-        let socket = open_stream(remote).map_err(fault("socket"))?;
-        // Before `connect`, because the window that the handshake offers depends on them.
-        // A connection without its options is better than none.
-        if let Err(error) = apply(&socket, &spec.stream) {
-            log::debug!(target: LOG_TARGET, "an option of a socket to {remote}: {error}");
-        }
-        if let Some(local) = &spec.local {
-            let local = SockAddr::from(own_end(ip(local)?, remote));
-            socket.bind(&local).map_err(fault("bind"))?;
-        }
-        Ok(Fd(socket.into_raw_fd()))
+        Ok(Fd(sockets::dialing(spec)?.into_raw_fd()))
     }
 
     fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         // In the form that `socket` chose the family by.
-        let remote = SockAddr::from(ip(remote).map_err(|fault| fault.errno)?);
+        let remote = names::sock_addr(remote)?;
         SockRef::from(&fd).connect(&remote).map_err(errno)
     }
 
     fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let addr = SockRef::from(&fd).peer_addr().map_err(errno)?;
         // macOS answers an empty address if the peer has gone already.
-        to_addr(&addr).ok_or(Errno(libc::ENOTCONN))
+        let addr = to_addr(&addr).ok_or(Errno(libc::ENOTCONN))?;
+        Ok(self.packets.plain(fd, addr))
+    }
+
+    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        handover::stream(fd)
+    }
+
+    fn adopt_packets(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        let (adopted, known) = handover::packets(fd)?;
+        self.packets.note(adopted.fd, known);
+        Ok(adopted)
+    }
+
+    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno> {
+        Ok(Fd(fd.into_raw_fd()))
+    }
+
+    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        self.deregister(fd);
+        self.packets.forget(fd);
+        Ok(handover::owned(fd))
+    }
+
+    fn duplicate(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        handover::duplicate(fd)
+    }
+
+    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        handover::must_be_watchable(fd)?;
+        // Urgent data is nothing that a watcher asks for, so it must not wake one.
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd.0), to_mio(token), directions(interest))
+            .map_err(errno)
+    }
+
+    /// EPOLL_CTL_MOD looks at the descriptor anew and reports it if it is ready.
+    #[cfg(target_os = "linux")]
+    fn rewatch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.poll
+            .registry()
+            .reregister(&mut SourceFd(&fd.0), to_mio(token), directions(interest))
+            .map_err(errno)
+    }
+
+    /// A new kevent begins with the present state. What is done to one that exists differs.
+    #[cfg(not(target_os = "linux"))]
+    fn rewatch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.deregister(fd);
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd.0), to_mio(token), directions(interest))
+            .map_err(errno)
+    }
+
+    fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
+        let (socket, known) = packets::opened(spec)?;
+        let fd = Fd(socket.into_raw_fd());
+        self.packets.note(fd, known);
+        Ok(fd)
+    }
+
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
+        packets::receive(fd, self.packets.family(fd)?, batch)
+    }
+
+    fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno> {
+        packets::send(fd, self.packets.family(fd)?, packets)
+    }
+
+    fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
+        packet_options::set(fd, self.packets.family(fd)?, option)
+    }
+
+    fn interface_index(&mut self, name: &str) -> Option<u32> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: the name ends with a nul, and the call only reads it.
+        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        (index != 0).then_some(index)
+    }
+
+    fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
+        unix::path_identity(path)
+    }
+
+    fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
+        unix::unlink(path)
+    }
+
+    fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
+        unix::knock(addr, transport)
+    }
+
+    fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
+        unix::peer_cred(fd)
+    }
+
+    fn receive_message(
+        &mut self,
+        fd: Fd,
+        buffer: &mut [u8],
+        fds: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<Message, Errno> {
+        unix::receive_message(fd, buffer, fds)
+    }
+
+    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno> {
+        unix::send_with_fds(fd, bytes, fds)
     }
 
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -304,10 +380,12 @@ impl Kernel for OsKernel {
 
     fn local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let addr = SockRef::from(&fd).local_addr().map_err(errno)?;
-        to_addr(&addr).ok_or(Errno(libc::EAFNOSUPPORT))
+        let addr = to_addr(&addr).ok_or(Errno(libc::EAFNOSUPPORT))?;
+        Ok(self.packets.plain(fd, addr))
     }
 
     fn close(&mut self, fd: Fd) {
+        self.packets.forget(fd);
         // SAFETY: `close` touches no memory of ours. The number is the caller's to close:
         // verbs hand out each open descriptor once, and its keeper closes it once.
         let _ = unsafe { libc::close(fd.0) };
@@ -386,6 +464,14 @@ const STREAM: mio::Interest = BOTH_DIRECTIONS.add(mio::Interest::PRIORITY);
 #[cfg(not(target_os = "linux"))]
 const STREAM: mio::Interest = BOTH_DIRECTIONS;
 
+fn directions(interest: Interest) -> mio::Interest {
+    match interest {
+        Interest::Read => mio::Interest::READABLE,
+        Interest::Write => mio::Interest::WRITABLE,
+        Interest::ReadWrite => BOTH_DIRECTIONS,
+    }
+}
+
 fn to_mio(token: Token) -> mio::Token {
     // The crate is 64-bit only: no bit is lost.
     mio::Token(token.bits() as usize)
@@ -424,246 +510,18 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
     }
 }
 
+/// What the last libc call left in `errno`.
+fn last_errno() -> Errno {
+    errno(io::Error::last_os_error())
+}
+
 /// What a libc call left in `errno`, if it answered -1.
 fn check(answer: libc::c_int) -> Result<(), Errno> {
     if answer == -1 {
-        Err(errno(io::Error::last_os_error()))
+        Err(last_errno())
     } else {
         Ok(())
     }
-}
-
-// Opening and taking over listeners.
-
-/// A nonblocking, close-on-exec TCP socket, made so by the one call.
-#[cfg(not(target_os = "macos"))]
-fn open_stream(addr: SocketAddr) -> io::Result<Socket> {
-    Socket::new(
-        Domain::for_address(addr),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )
-}
-
-/// macOS has no such flags. socket2 sets FD_CLOEXEC and SO_NOSIGPIPE right after; a process
-/// that forks in between inherits the socket, which is the system's gap to close.
-#[cfg(target_os = "macos")]
-fn open_stream(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn prepare_listener(socket: &Socket, spec: &ListenSpec) -> io::Result<()> {
-    if spec.addr.ip().is_some_and(|ip| ip.is_ipv6()) {
-        socket.set_only_v6(spec.only_v6)?;
-    }
-    socket.set_reuse_address(true)?;
-    if spec.reuse_port {
-        share_port(socket)?;
-    }
-    // Before `listen`, so that accepted sockets inherit them.
-    apply(socket, &spec.stream)
-}
-
-/// On FreeBSD plain SO_REUSEPORT hands every connection to one of the listeners only.
-#[cfg(target_os = "freebsd")]
-fn share_port(socket: &Socket) -> io::Result<()> {
-    socket.set_reuse_port_lb(true)
-}
-
-#[cfg(not(target_os = "freebsd"))]
-fn share_port(socket: &Socket) -> io::Result<()> {
-    socket.set_reuse_port(true)
-}
-
-fn must_listen(socket: &Socket) -> io::Result<()> {
-    if socket.r#type()? == Type::STREAM && is_listening(socket)? {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EINVAL))
-    }
-}
-
-#[cfg(any(target_os = "linux", target_os = "freebsd"))]
-fn is_listening(socket: &Socket) -> io::Result<bool> {
-    socket.is_listener()
-}
-
-/// Where the system doesn't know the option (older macOS), the caller is believed; the first
-/// `accept` will tell.
-#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-fn is_listening(socket: &Socket) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    let fd = Fd(socket.as_raw_fd());
-    // SAFETY: SO_ACCEPTCONN is an int, for which every pattern of bits is a value.
-    match unsafe { option::<libc::c_int>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) } {
-        Ok(listens) => Ok(listens != 0),
-        Err(Errno(libc::ENOPROTOOPT)) => Ok(true),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-// Accepting.
-
-/// One system call: address, nonblocking and close-on-exec come with the connection.
-#[cfg(not(target_os = "macos"))]
-fn accept_stream(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
-    listener.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
-}
-
-/// The calls after `accept` fail when the peer has reset the connection meanwhile, which is
-/// what ECONNABORTED says. The socket is closed then, by being dropped.
-#[cfg(target_os = "macos")]
-fn accept_stream(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
-    let (socket, peer) = listener.accept_raw()?;
-    socket
-        .set_cloexec(true)
-        .and_then(|()| socket.set_nonblocking(true))
-        .and_then(|()| socket.set_nosigpipe(true))
-        .map_err(|_| io::Error::from_raw_os_error(libc::ECONNABORTED))?;
-    Ok((socket, peer))
-}
-
-/// The address of an IP socket. A dual-stack socket's IPv4 peers come as `::ffff:a.b.c.d`;
-/// they are the same peers as without it, so they get the same address.
-fn to_addr(addr: &SockAddr) -> Option<Addr> {
-    addr.as_socket().map(|addr| Addr::from(canonical(addr)))
-}
-
-/// The IP address that a verb was given.
-fn ip(addr: &Addr) -> Result<SocketAddr, Fault> {
-    addr.as_socket_addr().map(canonical).ok_or(Fault {
-        call: "socket",
-        errno: Errno(libc::EAFNOSUPPORT),
-    })
-}
-
-fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, addr.port()),
-        // Rebuilding it would lose the scope of a link-local address.
-        IpAddr::V6(_) => addr,
-    }
-}
-
-// Dialing.
-
-/// Any address of ours is one of the family that the socket has; a particular one of the
-/// other family stays as it is, for `bind` to refuse.
-///
-/// With this, and with IPv4 sockets for mapped addresses, nothing depends on IPV6_V6ONLY:
-/// a socket of IPv6 speaks to IPv6 peers only. Hence it is left alone.
-fn own_end(local: SocketAddr, remote: SocketAddr) -> SocketAddr {
-    if !local.ip().is_unspecified() || local.is_ipv4() == remote.is_ipv4() {
-        return local;
-    }
-    let any: IpAddr = match remote {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    SocketAddr::new(any, local.port())
-}
-
-// Options of a stream.
-
-/// Sets all of them even if one fails; answers the first failure.
-fn apply(socket: &Socket, options: &StreamOptions) -> io::Result<()> {
-    let outcomes = [
-        options
-            .nodelay
-            .map_or(Ok(()), |on| socket.set_tcp_nodelay(on)),
-        options
-            .keepalive
-            .map_or(Ok(()), |keepalive| probe(socket, keepalive)),
-        options
-            .receive_buffer
-            .map_or(Ok(()), |size| socket.set_recv_buffer_size(as_int(size))),
-        options
-            .send_buffer
-            .map_or(Ok(()), |size| socket.set_send_buffer_size(as_int(size))),
-    ];
-    outcomes.into_iter().collect()
-}
-
-fn probe(socket: &Socket, keepalive: Keepalive) -> io::Result<()> {
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(whole_seconds(keepalive.idle))
-            .with_interval(whole_seconds(keepalive.interval))
-            .with_retries(keepalive.count),
-    )
-}
-
-fn probes_like(socket: &Socket, asked: Keepalive) -> io::Result<bool> {
-    Ok(socket.keepalive()?
-        && socket.tcp_keepalive_time()? == whole_seconds(asked.idle)
-        && socket.tcp_keepalive_interval()? == whole_seconds(asked.interval)
-        && socket.tcp_keepalive_retries()? == asked.count)
-}
-
-/// Rounded up, and at least one second: systems refuse zero.
-fn whole_seconds(duration: Duration) -> Duration {
-    let part = u64::from(duration.subsec_nanos() > 0);
-    Duration::from_secs(duration.as_secs().saturating_add(part).max(1))
-}
-
-/// Buffer sizes are ints to the system, which lowers them to its own maximum.
-fn as_int(size: usize) -> usize {
-    size.min(libc::c_int::MAX as usize)
-}
-
-// Vectored writes.
-
-/// What of a list of parts goes into one system call.
-enum Call<'a, 'b> {
-    Parts(&'a [IoSlice<'b>]),
-    /// A single part that is longer than a call may be.
-    Long(&'a [u8]),
-}
-
-/// The leading parts that together have at most `most` bytes.
-fn one_call<'a, 'b>(parts: &'a [IoSlice<'b>], most: usize) -> Call<'a, 'b> {
-    let mut total = 0;
-    let fit = parts
-        .iter()
-        .take(MAX_PARTS)
-        .take_while(|part| {
-            total += part.len();
-            total <= most
-        })
-        .count();
-    match parts.get(fit) {
-        // Nothing fits in front of it, so it must go now, or nothing ever would.
-        Some(long) if total > most && total == long.len() => Call::Long(long),
-        _ => Call::Parts(&parts[..fit]),
-    }
-}
-
-// The accept queue.
-
-/// For a listening socket these two fields of TCP_INFO have a second meaning: the length of
-/// the accept queue and its limit (`tcp_get_info` in the kernel's net/ipv4/tcp.c).
-#[cfg(target_os = "linux")]
-fn accept_queue(listener: Fd) -> Result<(u32, u32), Errno> {
-    // SAFETY: `tcp_info` consists of integers, for which every pattern of bits is a value.
-    let info = unsafe { option::<libc::tcp_info>(listener, libc::IPPROTO_TCP, libc::TCP_INFO)? };
-    Ok((info.tcpi_unacked, info.tcpi_sacked))
-}
-
-#[cfg(target_os = "freebsd")]
-fn accept_queue(listener: Fd) -> Result<(u32, u32), Errno> {
-    let ask = |name| {
-        // SAFETY: both options are ints, for which every pattern of bits is a value.
-        unsafe { option::<libc::c_uint>(listener, libc::SOL_SOCKET, name) }
-    };
-    Ok((ask(libc::SO_LISTENQLEN)?, ask(libc::SO_LISTENQLIMIT)?))
-}
-
-/// NetBSD and macOS have no public way to ask.
-#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-fn accept_queue(_listener: Fd) -> Result<(u32, u32), Errno> {
-    Err(Errno(libc::ENOTSUP))
 }
 
 /// Reads a socket option. What the system leaves out, being older than the type, is zero.
@@ -690,87 +548,62 @@ unsafe fn option<T>(fd: Fd, level: libc::c_int, name: libc::c_int) -> Result<T, 
     Ok(unsafe { value.assume_init() })
 }
 
-// Limits of the system.
-
-#[cfg(target_os = "linux")]
-fn system_backlog() -> Option<u32> {
-    let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
-    parse_backlog(&text)
+/// Turns an option on that is an int to the system.
+fn set_flag(socket: &Socket, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    const ON: libc::c_int = 1;
+    // SAFETY: the callers name options that are ints.
+    unsafe { set_option(socket, level, name, &ON) }
 }
 
-/// The first field. A number too large for the type is a large limit, not an unknown one.
-#[cfg(target_os = "linux")]
-fn parse_backlog(text: &str) -> Option<u32> {
-    let limit: u64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(u32::try_from(limit).unwrap_or(u32::MAX))
-}
-
-#[cfg(target_os = "freebsd")]
-fn system_backlog() -> Option<u32> {
-    sysctl_int(c"kern.ipc.soacceptqueue")
-}
-
-#[cfg(target_os = "macos")]
-fn system_backlog() -> Option<u32> {
-    sysctl_int(c"kern.ipc.somaxconn")
-}
-
-/// NetBSD clamps to a constant that it doesn't publish.
-#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
-fn system_backlog() -> Option<u32> {
-    None
-}
-
-#[cfg(any(target_os = "freebsd", target_os = "macos"))]
-fn sysctl_int(name: &std::ffi::CStr) -> Option<u32> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>();
-    // SAFETY: `name` ends with a nul, `value` is `length` bytes that may be written, and
-    // a null new value changes nothing.
+/// Sets a socket option.
+///
+/// # Safety
+///
+/// `T` must be what the system takes for this option, without padding.
+unsafe fn set_option<T>(
+    socket: &Socket,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is `length` bytes that live, and that the call only reads.
     let answer = unsafe {
-        libc::sysctlbyname(
-            name.as_ptr(),
-            (&raw mut value).cast(),
-            &raw mut length,
-            std::ptr::null_mut(),
-            0,
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            ptr::from_ref(value).cast(),
+            length,
         )
     };
-    check(answer).ok()?;
-    u32::try_from(value).ok()
+    check(answer).map_err(io::Error::from)
 }
 
-fn descriptor_limits() -> Result<libc::rlimit, Errno> {
-    let mut limits = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the pointer is to a live `rlimit`, which the call fills.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) })?;
-    Ok(limits)
+// Vectored writes.
+
+/// What of a list of parts goes into one system call.
+enum Call<'a, 'b> {
+    Parts(&'a [IoSlice<'b>]),
+    /// A single part that is longer than a call may be.
+    Long(&'a [u8]),
 }
 
-/// macOS refuses a soft limit above OPEN_MAX although it says that the hard one is infinite.
-#[cfg(target_os = "macos")]
-fn highest_soft_limit(hard: libc::rlim_t) -> libc::rlim_t {
-    if hard == libc::RLIM_INFINITY {
-        OPEN_MAX
-    } else {
-        hard
-    }
-}
-
-#[cfg(not(target_os = "macos"))]
-fn highest_soft_limit(hard: libc::rlim_t) -> libc::rlim_t {
-    hard
-}
-
-#[allow(clippy::unnecessary_cast, reason = "`rlim_t` is signed on FreeBSD")]
-fn count(limit: libc::rlim_t) -> u64 {
-    if limit == libc::RLIM_INFINITY {
-        u64::MAX
-    } else {
-        limit as u64
+/// The leading parts that together have at most `most` bytes.
+fn one_call<'a, 'b>(parts: &'a [IoSlice<'b>], most: usize) -> Call<'a, 'b> {
+    let mut total = 0;
+    let fit = parts
+        .iter()
+        .take(MAX_PARTS)
+        .take_while(|part| {
+            total += part.len();
+            total <= most
+        })
+        .count();
+    match parts.get(fit) {
+        // Nothing fits in front of it, so it must go now, or nothing ever would.
+        Some(long) if total > most && total == long.len() => Call::Long(long),
+        _ => Call::Parts(&parts[..fit]),
     }
 }
 

@@ -19,23 +19,24 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::fault::{Dice, Script, Tally};
-use self::names::Names;
+use self::names::{Names, Owner};
 use self::net::{Nanos, Net, Stage};
 use self::packets::{LOOPBACK_INDEX, Packets};
 use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
-use super::{Adopted, Batch, BindSpec, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
-use super::{ListenSpec, LookedUp, MAX_PARTS, Packet, PacketOption, Readiness, StreamOptions};
-use super::{Ticket, Wake};
-use crate::address::Addr;
+use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
+use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity};
+use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
+use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
 
 mod addresses;
@@ -47,11 +48,15 @@ mod peer;
 mod pipe;
 mod poller;
 mod resolver;
+mod run;
 mod settings;
 mod table;
+mod unix;
 
 pub use self::fault::Call;
+pub(crate) use self::names::unix_name;
 pub use self::net::Remote;
+pub(crate) use self::packets::PacketPeer;
 pub(crate) use self::peer::Peer;
 #[cfg(test)]
 pub(crate) use self::peer::PeerState;
@@ -62,6 +67,12 @@ const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 const DEFAULT_BACKLOG_LIMIT: u32 = 4096;
 /// epoll waits for whole milliseconds.
 const POLL_GRAIN: u128 = 1_000_000;
+/// A process of an ordinary user.
+const DEFAULT_CRED: PeerCred = PeerCred {
+    uid: 1000,
+    gid: 1000,
+    pid: Some(4242),
+};
 /// Lines that the trace keeps.
 const TRACE_LINES: usize = 4096;
 
@@ -73,6 +84,8 @@ pub(crate) struct SimKernel {
     net: Net,
     packets: Packets,
     names: Names,
+    /// Whom every Unix socket has at its other end.
+    cred: PeerCred,
     poller: Poller,
     table: Table,
     script: Script,
@@ -108,6 +121,7 @@ impl SimKernel {
             net: Net::new(),
             packets: Packets::new(),
             names: Names::default(),
+            cred: DEFAULT_CRED,
             poller: Poller::new(),
             table: Table::new(),
             script: Script::default(),
@@ -291,6 +305,8 @@ impl SimKernel {
         let opened = self.bind_and_listen(fd, spec);
         if opened.is_err() {
             self.table.close(fd, "close");
+            self.names
+                .release(Owner::Listener(self.net.listeners.len()));
         }
         opened.map(|()| fd)
     }
@@ -298,7 +314,11 @@ impl SimKernel {
     fn bind_and_listen(&mut self, fd: Fd, spec: &ListenSpec) -> Result<(), Fault> {
         self.step(Call::SetOption)?;
         self.step(Call::Bind)?;
-        let addr = self.net.bind(spec).map_err(|errno| Fault {
+        let bound = match &spec.addr {
+            Addr::Ip(_) => self.net.bind(spec).map(Addr::from),
+            Addr::Unix(name) => self.name_listener(name, spec.mode),
+        };
+        let addr = bound.map_err(|errno| Fault {
             call: "bind",
             errno,
         })?;
@@ -320,6 +340,7 @@ impl SimKernel {
         let prepared = self.prepare(fd, spec);
         if prepared.is_err() {
             self.table.close(fd, "close");
+            self.names.release(Owner::Stream(self.net.links.len()));
         }
         prepared.map(|()| fd)
     }
@@ -333,15 +354,21 @@ impl SimKernel {
         if spec.local.is_some() {
             self.step(Call::Bind)?;
         }
-        let local = self.net.bind_socket(spec).map_err(|errno| Fault {
+        let failed = |errno| Fault {
             call: "bind",
             errno,
-        })?;
-        self.net.socket(fd, local, &options);
+        };
+        if spec.remote.as_unix().is_some() {
+            let local = self.name_stream(spec).map_err(failed)?;
+            self.net.socket_unix(fd, local, spec.transport, &options);
+        } else {
+            let local = self.net.bind_socket(spec).map_err(failed)?;
+            self.net.socket(fd, local, &options);
+        }
         Ok(())
     }
 
-    fn try_connect(&mut self, fd: Fd, remote: SocketAddr) -> Result<(), Errno> {
+    fn try_connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         let link = self.stream(fd, "connect")?;
         if !matches!(self.net.links[link].stage, Stage::Fresh(_)) {
             self.table
@@ -349,22 +376,39 @@ impl SimKernel {
         }
         let chance = self.dice.roll();
         let Err(errno) = self.scripted(Call::Connect) else {
-            return self.net.dial(link, remote, chance);
+            return self.dial(link, remote, chance);
         };
-        if matches!(errno.0, libc::EINPROGRESS | libc::EALREADY | libc::EINTR) {
+        match errno.0 {
             // The call was cut short, the attempt was not.
-            let _ = self.net.dial(link, remote, chance);
-        } else {
-            self.net.spoil(link);
+            libc::EINPROGRESS | libc::EALREADY | libc::EINTR => {
+                let _ = self.dial(link, remote, chance);
+            }
+            // It is connected by now.
+            libc::EISCONN => {
+                let _ = self.dial(link, remote, chance);
+                self.net.connect_now(link);
+            }
+            _ => self.net.spoil(link),
         }
         Err(errno)
+    }
+
+    fn dial(&mut self, link: usize, remote: &Addr, chance: u64) -> Result<(), Errno> {
+        match remote {
+            Addr::Ip(_) => {
+                let unknown = Errno(libc::EAFNOSUPPORT);
+                let ip = remote.as_socket_addr().ok_or(unknown)?;
+                self.net.dial(link, ip, chance)
+            }
+            Addr::Unix(name) => self.dial_unix(link, name),
+        }
     }
 
     fn try_peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let entry = self.table.get(fd, "getpeername")?;
         self.scripted(Call::PeerAddr)?;
         let peer = match entry {
-            Entry::Stream(link) => self.net.links[link].peer().map(Addr::from),
+            Entry::Stream(link) => self.net.links[link].peer(),
             Entry::Packets(end) => self.packets.ends[end].peer.clone(),
             Entry::Listener(_) => None,
             Entry::Spare => return Err(Errno(libc::ENOTSOCK)),
@@ -395,7 +439,8 @@ impl SimKernel {
         let listener = listener?;
         self.scripted_on(Call::Accept, fd)?;
         let link = self.net.accept(listener).ok_or(Errno(libc::EAGAIN))?;
-        if self.net.links[link].server.reset && self.script.abort_reset_accepts {
+        let it = &self.net.links[link];
+        if it.server.reset && self.script.abort_reset_accepts && !it.is_unix() {
             self.net.links[link].stage = Stage::Gone;
             return Err(Errno(libc::ECONNABORTED));
         }
@@ -405,10 +450,10 @@ impl SimKernel {
         if self.script.forget_options {
             it.options = StreamOptions::default();
         }
-        Ok((accepted, it.peer_addr.into()))
+        Ok((accepted, it.peer_addr.clone()))
     }
 
-    fn try_read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn try_read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<Message, Errno> {
         let link = self.stream(fd, "read")?;
         self.scripted_on(Call::Read, fd)?;
         self.net.read(link, buffer)
@@ -440,8 +485,8 @@ impl SimKernel {
         let entry = self.table.get(fd, "getsockname")?;
         self.scripted(Call::LocalAddr)?;
         match entry {
-            Entry::Stream(link) => Ok(self.net.links[link].local_addr.into()),
-            Entry::Listener(listener) => Ok(self.net.listeners[listener].addr.into()),
+            Entry::Stream(link) => Ok(self.net.links[link].local_addr.clone()),
+            Entry::Listener(listener) => Ok(self.net.listeners[listener].addr.clone()),
             Entry::Packets(end) => Ok(self.packets.ends[end].name.clone()),
             Entry::Spare => Err(Errno(libc::ENOTSOCK)),
         }
@@ -466,11 +511,18 @@ impl SimKernel {
     fn end(&mut self, fd: Fd, verb: &str, reset: bool) {
         self.poller.remove(fd);
         match self.table.close(fd, verb) {
-            Some(Entry::Listener(listener)) => self.net.close_listener(listener),
-            Some(Entry::Stream(link)) if reset => {
+            Some(Entry::Listener(listener)) => {
+                self.net.close_listener(listener);
+                self.names.release(Owner::Listener(listener));
+            }
+            // Unix sockets know no RST.
+            Some(Entry::Stream(link)) if reset && !self.net.links[link].is_unix() => {
                 self.net.reset_client(link, Errno(libc::ECONNRESET));
             }
-            Some(Entry::Stream(link)) => self.net.close(link),
+            Some(Entry::Stream(link)) => {
+                self.net.close(link);
+                self.names.release(Owner::Stream(link));
+            }
             Some(Entry::Packets(end)) => self.close_packets(end),
             Some(Entry::Spare) | None => {}
         }
@@ -550,6 +602,10 @@ impl Kernel for SimKernel {
         let index = self.listener(listener, "queue")?;
         self.scripted(Call::Queue)?;
         let it = &self.net.listeners[index];
+        if it.addr.as_unix().is_some() {
+            // TCP_INFO is of TCP.
+            return Err(Errno(libc::ENOTSUP));
+        }
         Ok((it.queue.len() as u32, it.limit as u32))
     }
 
@@ -582,9 +638,7 @@ impl Kernel for SimKernel {
 
     fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         self.tally.count(Call::Connect);
-        let unknown = Errno(libc::EAFNOSUPPORT);
-        let ip = remote.as_socket_addr().ok_or(unknown)?;
-        let result = self.try_connect(fd, ip);
+        let result = self.try_connect(fd, remote);
         self.note(|| format!("connect {fd:?} to {remote}: {result:?}"));
         result
     }
@@ -596,7 +650,7 @@ impl Kernel for SimKernel {
 
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         self.tally.count(Call::Read);
-        let result = self.try_read(fd, buffer);
+        let result = self.try_read(fd, buffer).map(|message| message.len);
         self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
         result
     }
@@ -656,10 +710,13 @@ impl Kernel for SimKernel {
         result
     }
 
-    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<usize, Errno> {
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
         self.tally.count(Call::Receive);
-        let result = self.try_receive(fd, batch);
         let places = batch.places();
+        let result = self.try_receive(fd, batch).map(|count| Came {
+            count,
+            drained: count < places,
+        });
         self.note(|| format!("receive from {fd:?}, at most {places}: {result:?}"));
         result
     }
@@ -676,6 +733,48 @@ impl Kernel for SimKernel {
         self.tally.count(Call::SetOption);
         let result = self.try_set_packet_option(fd, option);
         self.note(|| format!("set {option:?} of {fd:?}: {result:?}"));
+        result
+    }
+
+    fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
+        self.tally.count(Call::Stat);
+        let result = self.try_path_identity(path);
+        self.note(|| format!("stat {}: {result:?}", path.display()));
+        result
+    }
+
+    fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
+        self.tally.count(Call::Unlink);
+        let result = self.try_unlink(path);
+        self.note(|| format!("unlink {}: {result:?}", path.display()));
+        result
+    }
+
+    fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
+        self.tally.count(Call::Knock);
+        let result = self.try_knock(addr, transport);
+        self.note(|| format!("knock at {addr}: {result:?}"));
+        result
+    }
+
+    fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
+        self.tally.count(Call::PeerCred);
+        let result = self.try_peer_cred(fd);
+        self.note(|| format!("who is at the other end of {fd:?}: {result:?}"));
+        result
+    }
+
+    /// No descriptor of the real process travels here, so none ever comes.
+    fn receive_message(
+        &mut self,
+        fd: Fd,
+        buffer: &mut [u8],
+        _: Option<&mut Vec<OwnedFd>>,
+    ) -> Result<Message, Errno> {
+        self.tally.count(Call::Read);
+        let result = self.try_read(fd, buffer);
+        let most = buffer.len();
+        self.note(|| format!("receive from {fd:?}, at most {most}: {result:?}"));
         result
     }
 

@@ -5,14 +5,26 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+use super::limits::*;
+use super::names::*;
+use super::options::*;
 use super::resolver::*;
 use super::*;
+use crate::kernel::Keepalive;
 use crate::token::Kind;
+use socket2::{Domain, SockAddr, Type};
 use std::io::Write;
-use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
+
+mod handover;
+mod inherited;
+mod packets;
+mod unix;
 
 /// No test waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,8 +127,57 @@ fn flags(fd: Fd, command: libc::c_int) -> libc::c_int {
     unsafe { libc::fcntl(fd.0, command) }
 }
 
-fn temporary_path(kernel: &mut OsKernel) -> std::path::PathBuf {
-    std::env::temp_dir().join(format!("windlass-{:x}", kernel.random()))
+/// A directory of its own for one test, gone with all that is in it when the test ends.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("windlass-{}-{count}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn addr(&self, name: &str) -> Addr {
+        named(self.path(name).as_os_str().as_bytes())
+    }
+
+    /// What is in it.
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn named(name: &[u8]) -> Addr {
+    Addr::Unix(UnixAddr::from_bytes(name))
+}
+
+/// An abstract name that nobody else uses.
+fn abstract_name(kernel: &mut OsKernel) -> Addr {
+    named(format!("\0windlass-{:x}", kernel.random()).as_bytes())
+}
+
+fn refusal(call: &'static str, errno: libc::c_int) -> Fault {
+    Fault {
+        call,
+        errno: Errno(errno),
+    }
 }
 
 fn assert_nonblocking_and_cloexec(fd: Fd) {
@@ -177,7 +238,7 @@ fn a_poll_replaces_the_events_of_the_one_before() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_ends_a_poll_with_eintr() {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::AtomicBool;
 
     let mut kernel = kernel();
     let handled = Arc::new(AtomicBool::new(false));
@@ -573,7 +634,7 @@ fn an_adopted_listener_accepts_without_blocking() {
 }
 
 #[test]
-fn only_listening_ip_sockets_are_adopted() {
+fn only_listening_sockets_are_adopted() {
     let mut kernel = kernel();
     let refused = |call, errno| {
         Err(Fault {
@@ -598,28 +659,6 @@ fn only_listening_ip_sockets_are_adopted() {
         kernel.adopt_listener(datagrams.into()),
         refused("getsockopt", libc::EINVAL)
     );
-
-    let path = temporary_path(&mut kernel);
-    let local = UnixListener::bind(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    let answer = kernel.adopt_listener(local.into());
-    assert_eq!(answer, refused("getsockname", libc::EAFNOSUPPORT));
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_listener_for_packets_is_not_adopted() {
-    let mut kernel = kernel();
-    let path = temporary_path(&mut kernel);
-    let packets = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-    packets.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    packets.listen(1).unwrap();
-    let fault = Fault {
-        call: "getsockopt",
-        errno: Errno(libc::EINVAL),
-    };
-    assert_eq!(kernel.adopt_listener(packets.into()), Err(fault));
 }
 
 #[test]
@@ -1196,7 +1235,7 @@ fn the_resolver_takes_no_signals() {
         // SAFETY: a null new set changes nothing, and the old one is written before it
         // is read.
         unsafe {
-            libc::pthread_sigmask(0, std::ptr::null(), mask.as_mut_ptr());
+            libc::pthread_sigmask(0, ptr::null(), mask.as_mut_ptr());
             [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1]
                 .map(|signal| libc::sigismember(mask.as_ptr(), signal))
         }

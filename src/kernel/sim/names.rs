@@ -38,6 +38,8 @@ struct Node {
 pub(super) enum Owner {
     /// Index of a listener of the network.
     Listener(usize),
+    /// Index of a link of the network: a socket that has a name and serves nobody.
+    Stream(usize),
     /// Index of an end for datagrams.
     Packets(usize),
 }

@@ -5,15 +5,18 @@
 //! verb may be made to fail, or what a token is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use self::dial::Outcome;
 pub use self::dial::Remote;
-use super::addresses::{FIRST_DYNAMIC_PORT, following, overlap};
+use super::addresses::{FIRST_DYNAMIC_PORT, following, loopback, overlap};
 use super::pipe::Pipe;
-use crate::kernel::{Errno, Fd, ListenSpec, Readiness, StreamOptions};
+use super::run::{Moved, Run};
+use crate::address::Addr;
+use crate::kernel::{Errno, Fd, ListenSpec, Message, Readiness, StreamOptions, Transport};
 
 mod dial;
+mod local;
 
 /// Virtual nanoseconds since the kernel was made.
 pub(super) type Nanos = u64;
@@ -41,7 +44,7 @@ pub(super) struct Net {
     pub(super) receive_capacity: usize,
     next_port: u16,
     next_client_port: u16,
-    remotes: BTreeMap<SocketAddr, Remote>,
+    remotes: BTreeMap<Addr, Remote>,
     /// Links whose other end nobody has asked for, oldest first.
     dialed: VecDeque<usize>,
 }
@@ -73,7 +76,8 @@ enum Way {
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) fd: Fd,
-    pub(super) addr: SocketAddr,
+    pub(super) addr: Addr,
+    pub(super) transport: Transport,
     only_v6: bool,
     reuse_port: bool,
     open: bool,
@@ -107,9 +111,9 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Link {
     /// Of the end that a test plays.
-    pub(super) peer_addr: SocketAddr,
+    pub(super) peer_addr: Addr,
     /// Of the end that is, or may become, a descriptor.
-    pub(super) local_addr: SocketAddr,
+    pub(super) local_addr: Addr,
     /// The process opened it; otherwise a client did.
     dialed: bool,
     /// The process has the other end, too: as a link of its own, which carries what this
@@ -131,13 +135,15 @@ pub(super) struct ServerEnd {
     pub(super) error: Option<Errno>,
     /// A write was refused or cut short: the next room is news.
     pub(super) blocked: bool,
+    /// On a Unix socket: the other end is closed, and takes no more.
+    pub(super) hung_up: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ClientEnd {
     /// What the client wants to send and the network has not taken.
-    pub(super) outbox: VecDeque<u8>,
-    pub(super) taken: Vec<u8>,
+    pub(super) outbox: Run,
+    pub(super) taken: Run,
     pub(super) paused: bool,
     /// FIN follows the outbox.
     pub(super) shut: bool,
@@ -250,15 +256,16 @@ impl Net {
         let asked = (addr, spec.only_v6);
         let in_the_way = |it: &Listener| {
             let shared = it.reuse_port && spec.reuse_port;
-            it.open && !shared && overlap(asked, (it.addr, it.only_v6))
+            it.open && !shared && it.is_at(asked)
         };
         !self.listeners.iter().any(in_the_way)
     }
 
-    pub(super) fn listen(&mut self, fd: Fd, addr: SocketAddr, spec: &ListenSpec, limit: usize) {
+    pub(super) fn listen(&mut self, fd: Fd, addr: Addr, spec: &ListenSpec, limit: usize) {
         self.listeners.push(Listener {
             fd,
             addr,
+            transport: spec.transport,
             only_v6: spec.only_v6,
             reuse_port: spec.reuse_port,
             open: true,
@@ -296,7 +303,7 @@ impl Net {
         let listener = self.find(addr, chance).ok_or(Errno(libc::ECONNREFUSED))?;
         let from = self.client_addr(addr);
         let options = self.listeners[listener].options;
-        let link = self.add_link(Stage::Syn(listener), addr, from, &options);
+        let link = self.add_link(Stage::Syn(listener), addr.into(), from.into(), &options);
         self.join(link, listener);
         Ok(link)
     }
@@ -304,11 +311,15 @@ impl Net {
     fn add_link(
         &mut self,
         stage: Stage,
-        local_addr: SocketAddr,
-        peer_addr: SocketAddr,
+        local_addr: Addr,
+        peer_addr: Addr,
         options: &StreamOptions,
     ) -> usize {
-        let (send, receive) = (self.send_capacity, self.receive_capacity);
+        let (mut send, mut receive) = (self.send_capacity, self.receive_capacity);
+        if matches!(local_addr, Addr::Unix(_)) {
+            // Nothing lies between two ends on one host.
+            (send, receive) = (0, send.saturating_add(receive));
+        }
         let mut link = Link {
             peer_addr,
             local_addr,
@@ -331,8 +342,8 @@ impl Net {
         let serving = |wildcard: bool| -> Vec<usize> {
             let serves = |it: &Listener| {
                 it.open
-                    && it.addr.ip().is_unspecified() == wildcard
-                    && overlap((addr, true), (it.addr, it.only_v6))
+                    && it.addr.ip().is_some_and(|ip| ip.is_unspecified()) == wildcard
+                    && it.is_at((addr, true))
             };
             let all = self.listeners.iter().enumerate();
             all.filter(|(_, it)| serves(it))
@@ -350,13 +361,9 @@ impl Net {
     }
 
     fn client_addr(&mut self, server: SocketAddr) -> SocketAddr {
-        let ip = match server.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
         let port = self.next_client_port;
         self.next_client_port = following(port);
-        SocketAddr::new(ip, port)
+        SocketAddr::new(loopback(server), port)
     }
 
     fn join(&mut self, link: usize, listener: usize) {
@@ -373,31 +380,35 @@ impl Net {
 
     // The server's end.
 
-    pub(super) fn read(&mut self, link: usize, buffer: &mut [u8]) -> Result<usize, Errno> {
+    /// One receive call: bytes, or one record. Nothing at all is the end.
+    pub(super) fn read(&mut self, link: usize, buffer: &mut [u8]) -> Result<Message, Errno> {
         let it = &mut self.links[link];
         it.unconnected(libc::ENOTCONN, libc::EAGAIN)?;
-        if it.up.available() == 0 {
+        if !it.up.has_input() {
             // As in tcp_recvmsg: a FIN that came first hides the error of a later RST.
-            if !it.up.fin_received()
+            if (it.is_unix() || !it.up.fin_received())
                 && let Some(error) = it.server.error.take()
             {
                 return Err(error);
             }
             let ended = it.up.fin_received() || it.server.reset || buffer.is_empty();
             return if ended {
-                Ok(0)
+                Ok(Message {
+                    len: 0,
+                    truncated: false,
+                })
             } else {
                 Err(Errno(libc::EAGAIN))
             };
         }
-        let count = it.up.take(buffer);
+        let message = it.up.take(buffer);
         let twin = it.twin;
         self.push_outbox(link);
         if let Some(twin) = twin {
             self.flow_down(twin);
         }
         self.flow_up(link);
-        Ok(count)
+        Ok(message)
     }
 
     /// Takes what fits of `parts`, and at most `most` bytes.
@@ -409,11 +420,18 @@ impl Net {
     ) -> Result<usize, Errno> {
         let it = &mut self.links[link];
         it.unconnected(libc::EPIPE, libc::EAGAIN)?;
+        // As in unix_stream_sendmsg: the error is left for the reader.
+        if it.is_unix() && (it.server.reset || it.server.hung_up) {
+            return Err(Errno(libc::EPIPE));
+        }
         if let Some(error) = it.server.error.take() {
             return Err(error);
         }
         if it.server.reset || it.down.finished() {
             return Err(Errno(libc::EPIPE));
+        }
+        if it.down.keeps_bounds() {
+            return self.write_record(link, &parts.collect::<Vec<_>>().concat());
         }
         let wanted: usize = parts.clone().map(<[u8]>::len).sum();
         let mut count = 0;
@@ -442,7 +460,7 @@ impl Net {
 
     pub(super) fn shutdown_write(&mut self, link: usize) -> Result<(), Errno> {
         self.links[link].unconnected(libc::ENOTCONN, libc::ENOTCONN)?;
-        if self.links[link].server.reset {
+        if self.links[link].server.reset && !self.links[link].is_unix() {
             return Err(Errno(libc::ENOTCONN));
         }
         self.links[link].down.finish();
@@ -456,6 +474,8 @@ impl Net {
     pub(super) fn close(&mut self, link: usize) {
         if self.links[link].state_unconnected().is_some() {
             self.give_up(link);
+        } else if self.links[link].is_unix() {
+            self.close_unix(link);
         } else if self.links[link].server.reset {
             self.links[link].stage = Stage::Gone;
         } else if self.links[link].up.available() > 0 {
@@ -508,14 +528,13 @@ impl Net {
         if matches!(it.stage, Stage::Syn(_) | Stage::Gone) || it.up.finished() {
             return;
         }
-        let count = it.up.room().min(it.client.outbox.len());
-        let bytes: Vec<u8> = it.client.outbox.drain(..count).collect();
-        it.up.put(&bytes);
+        let moved = it.up.put_from(&mut it.client.outbox);
         let finish = it.client.shut && it.client.outbox.is_empty();
         if finish {
             it.up.finish();
+            it.server.hung_up |= it.is_unix() && it.client.closed;
         }
-        if finish || count > 0 {
+        if finish || moved != Moved::default() {
             self.launch(link, Way::Up);
         }
     }
@@ -530,7 +549,10 @@ impl Net {
         if self.withdraw(link) || std::mem::replace(&mut self.links[link].client.closed, true) {
             return;
         }
-        if self.links[link].down.available() > 0 {
+        if self.links[link].down.has_input() {
+            if self.links[link].is_unix() {
+                self.deliver_up(link, usize::MAX);
+            }
             self.links[link].up.destroy();
             self.reset_server(link);
         } else {
@@ -546,7 +568,7 @@ impl Net {
         }
         self.links[link].client.closed = true;
         self.links[link].client.outbox.clear();
-        if self.latency == 0 {
+        if self.latency == 0 || self.links[link].is_unix() {
             self.reset_arrives(link);
         } else {
             self.schedule(Happening::Reset { link });
@@ -570,7 +592,7 @@ impl Net {
 
     fn launch(&mut self, link: usize, way: Way) {
         let position = self.links[link].pipe(way).sent();
-        if self.latency == 0 {
+        if self.latency == 0 || self.links[link].is_unix() {
             self.crossed(link, way, position);
         } else {
             self.schedule(Happening::Crossed {
@@ -622,7 +644,7 @@ impl Net {
             if let Some(twin) = it.twin {
                 self.relay(link, twin);
             } else if !it.client.paused {
-                it.down.take_all(&mut it.client.taken);
+                it.down.take_into(&mut it.client.taken, usize::MAX);
                 it.client.saw_eof |= it.down.fin_received() && it.client.error.is_none();
             }
             if arrival.is_empty() && !self.links[link].down.has_arrivals() {
@@ -654,7 +676,7 @@ impl Net {
         }
         it.server.reset = true;
         // As in tcp_reset: in CLOSE_WAIT the error is EPIPE.
-        let errno = if it.up.fin_received() {
+        let errno = if it.up.fin_received() && !it.is_unix() {
             libc::EPIPE
         } else {
             libc::ECONNRESET
@@ -675,6 +697,12 @@ impl Net {
 }
 
 impl Listener {
+    /// Whether an address (with its IPV6_V6ONLY) can mean this listener.
+    fn is_at(&self, asked: (SocketAddr, bool)) -> bool {
+        let own = self.addr.as_socket_addr();
+        own.is_some_and(|own| overlap(asked, (own, self.only_v6)))
+    }
+
     pub(super) fn state(&self) -> Readiness {
         if self.queue.is_empty() {
             Readiness::default()
@@ -693,8 +721,8 @@ impl Link {
         let mut ready = Readiness::default();
         let reset = self.server.reset;
         let ended = self.up.fin_received() || reset;
-        let shut = self.down.finished() || reset;
-        if self.up.available() > 0 || ended {
+        let shut = self.down.finished() || reset || self.server.hung_up;
+        if self.up.has_input() || ended {
             ready.insert(Readiness::READABLE);
         }
         if self.down.room() > 0 || shut {
@@ -716,10 +744,13 @@ impl Link {
     pub(super) fn set_options(&mut self, asked: &StreamOptions) {
         self.options.nodelay = asked.nodelay.or(self.options.nodelay);
         self.options.keepalive = asked.keepalive.or(self.options.keepalive);
-        if let Some(bytes) = asked.send_buffer {
-            self.down.send_capacity = bytes;
+        match asked.send_buffer {
+            // What is sent lies in the receiver's queue, and counts as the sender's.
+            Some(bytes) if self.is_unix() => self.down.receive_capacity = bytes,
+            Some(bytes) => self.down.send_capacity = bytes,
+            None => {}
         }
-        if let Some(bytes) = asked.receive_buffer {
+        if let Some(bytes) = asked.receive_buffer.filter(|_| !self.is_unix()) {
             self.up.receive_capacity = bytes;
         }
     }
@@ -727,12 +758,18 @@ impl Link {
     /// Buffer sizes aren't compared, since every system hands them down.
     pub(super) fn has_options(&self, asked: &StreamOptions) -> bool {
         let nodelay = self.options.nodelay.unwrap_or(false);
-        asked.nodelay.is_none_or(|it| it == nodelay)
-            && (asked.keepalive.is_none() || asked.keepalive == self.options.keepalive)
+        self.is_unix()
+            || asked.nodelay.is_none_or(|it| it == nodelay)
+                && (asked.keepalive.is_none() || asked.keepalive == self.options.keepalive)
     }
 
     pub(super) fn client_may_send(&self) -> bool {
-        !self.client.shut && !self.client.closed && self.stage != Stage::Gone
+        let gone = match self.stage {
+            Stage::Gone => true,
+            Stage::Orphan => self.is_unix(),
+            _ => false,
+        };
+        !self.client.shut && !self.client.closed && !gone
     }
 
     fn pipe(&mut self, way: Way) -> &mut Pipe {

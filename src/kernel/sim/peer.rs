@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use super::SimKernel;
 #[cfg(test)]
 use super::net::Stage;
+use crate::address::Addr;
 use crate::kernel::Errno;
 
 /// One simulated client, named by the kernel that it connected to and valid for ever.
@@ -58,8 +59,8 @@ impl SimKernel {
     }
 
     /// The client's own address, as the process sees it.
-    pub(crate) fn client_addr(&self, peer: Peer) -> SocketAddr {
-        self.net.links[peer.0].peer_addr
+    pub(crate) fn client_addr(&self, peer: Peer) -> Addr {
+        self.net.links[peer.0].peer_addr.clone()
     }
 
     /// Sends what fits; answers how much. None while earlier bytes wait, while
@@ -75,7 +76,7 @@ impl SimKernel {
     pub(crate) fn peer_send_all(&mut self, peer: Peer, bytes: &[u8]) {
         let link = &mut self.net.links[peer.0];
         if link.client_may_send() {
-            link.client.outbox.extend(bytes);
+            link.client.outbox.push(bytes);
             self.net.push_outbox(peer.0);
         }
         self.note(|| format!("{peer:?} sends {} bytes in time", bytes.len()));
@@ -90,7 +91,12 @@ impl SimKernel {
 
     /// Takes what the client has read since the last call.
     pub(crate) fn peer_received(&mut self, peer: Peer) -> Vec<u8> {
-        std::mem::take(&mut self.net.links[peer.0].client.taken)
+        self.net.links[peer.0].client.taken.take_all()
+    }
+
+    /// As [`peer_received`](Self::peer_received), record by record; a stream is one.
+    pub(crate) fn peer_received_records(&mut self, peer: Peer) -> Vec<Vec<u8>> {
+        self.net.links[peer.0].client.taken.take_records()
     }
 
     /// The client stops reading: its receive buffer fills, then our writes are refused.
@@ -108,9 +114,7 @@ impl SimKernel {
     /// A paused client reads at most `most` bytes and stays paused: a slow reader.
     pub(crate) fn peer_read_some(&mut self, peer: Peer, most: usize) -> usize {
         let link = &mut self.net.links[peer.0];
-        let mut piece = vec![0; most.min(link.down.available())];
-        let count = link.down.take(&mut piece);
-        link.client.taken.extend(piece);
+        let count = link.down.take_into(&mut link.client.taken, most);
         self.net.client_reads(peer.0);
         self.note(|| format!("{peer:?} reads {count} bytes"));
         count

@@ -3,15 +3,16 @@
 //! Owns the bytes on their way and the FIN behind them. It never knows which end it
 //! serves, what time it is, or whom an arrival should wake.
 
-use std::collections::VecDeque;
+use super::run::{Moved, Run};
+use crate::kernel::{Errno, Message};
 
 /// Bytes between a writer and its reader, in order.
 #[derive(Debug)]
 pub(super) struct Pipe {
     /// Written, not yet in the receive buffer: what a reset destroys.
-    sending: VecDeque<u8>,
+    sending: Run,
     /// In the receive buffer: outlives a reset, as on Linux.
-    received: VecDeque<u8>,
+    received: Run,
     pub(super) send_capacity: usize,
     pub(super) receive_capacity: usize,
     /// The writer has sent FIN, and the reader's side has it.
@@ -29,20 +30,27 @@ pub(super) struct Pipe {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Arrival {
     pub(super) bytes: usize,
+    pub(super) records: usize,
     pub(super) fin: bool,
 }
 
 impl Arrival {
+    const NOTHING: Self = Self {
+        bytes: 0,
+        records: 0,
+        fin: false,
+    };
+
     pub(super) fn is_empty(self) -> bool {
-        self.bytes == 0 && !self.fin
+        self == Self::NOTHING
     }
 }
 
 impl Pipe {
     pub(super) fn new(send_capacity: usize, receive_capacity: usize) -> Self {
         Self {
-            sending: VecDeque::new(),
-            received: VecDeque::new(),
+            sending: Run::default(),
+            received: Run::default(),
             send_capacity,
             receive_capacity,
             fin: false,
@@ -54,21 +62,65 @@ impl Pipe {
         }
     }
 
+    /// From now on what is put in comes out in the same pieces.
+    pub(super) fn keep_bounds(&mut self) {
+        self.sending = Run::of_records();
+        self.received = Run::of_records();
+    }
+
+    pub(super) fn keeps_bounds(&self) -> bool {
+        self.received.keeps_bounds()
+    }
+
     /// How many bytes the writer could put in now.
     pub(super) fn room(&self) -> usize {
         if self.fin || self.broken {
             return 0;
         }
-        let capacity = self.send_capacity.saturating_add(self.receive_capacity);
-        capacity.saturating_sub(self.sending.len() + self.received.len())
+        let held = self.sending.len() + self.received.len();
+        self.capacity().saturating_sub(held)
+    }
+
+    fn capacity(&self) -> usize {
+        self.send_capacity.saturating_add(self.receive_capacity)
     }
 
     /// Takes as much of `bytes` as there is room for.
     pub(super) fn put(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.room());
-        self.sending.extend(&bytes[..count]);
+        self.sending.push(&bytes[..count]);
         self.sent += count as u64;
         count
+    }
+
+    /// Takes a record, all of it or nothing. As on Linux, one that begins in the room there
+    /// is fits (sock_alloc_send_pskb), unless it is longer than an empty buffer.
+    pub(super) fn put_record(&mut self, record: &[u8]) -> Result<usize, Errno> {
+        if record.len() > self.capacity() {
+            return Err(Errno(libc::EMSGSIZE));
+        }
+        if self.room() == 0 {
+            return Err(Errno(libc::EAGAIN));
+        }
+        self.sending.push(record);
+        self.sent += record.len() as u64;
+        Ok(record.len())
+    }
+
+    /// Takes as much of `from` as there is room for.
+    pub(super) fn put_from(&mut self, from: &mut Run) -> Moved {
+        let moved = match self.room() {
+            0 => Moved::default(),
+            room => from.move_to(&mut self.sending, room),
+        };
+        self.sent += moved.bytes as u64;
+        moved
+    }
+
+    /// Puts everything that `from` has into the receive buffer, room or not.
+    pub(super) fn swallow(&mut self, from: &mut Run) {
+        self.sending.move_to(&mut self.received, usize::MAX);
+        from.move_to(&mut self.received, usize::MAX);
     }
 
     /// Queues FIN behind everything put in so far.
@@ -96,28 +148,30 @@ impl Pipe {
     /// Whether [`arrive`](Self::arrive) would move anything.
     pub(super) fn has_arrivals(&self) -> bool {
         let fin = self.fin && !self.fin_received && self.sending.is_empty();
-        !self.broken && self.ripe > self.moved && (fin || self.window() > 0)
+        let ripe = self.ripe > self.moved && (fin || self.window() > 0);
+        !self.broken && (ripe || self.sending.empty_record_is_next())
     }
 
     /// Moves at most `most` bytes that have crossed the wire into the receive buffer, and
     /// the FIN if nothing is left before it.
     pub(super) fn arrive(&mut self, most: usize) -> Arrival {
         if self.broken {
-            return Arrival {
-                bytes: 0,
-                fin: false,
-            };
+            return Arrival::NOTHING;
         }
         let crossed = usize::try_from(self.ripe - self.moved).unwrap_or(usize::MAX);
-        let bytes = crossed.min(self.sending.len()).min(self.window()).min(most);
-        self.received.extend(self.sending.drain(..bytes));
+        let room = crossed.min(self.window()).min(most);
+        let Moved { bytes, records } = self.sending.move_to(&mut self.received, room);
         self.moved += bytes as u64;
         let fin = self.fin && self.sending.is_empty() && self.ripe > self.moved;
         if fin {
             self.fin_received = true;
             self.moved += 1;
         }
-        Arrival { bytes, fin }
+        Arrival {
+            bytes,
+            records,
+            fin,
+        }
     }
 
     /// Unread bytes in the receive buffer.
@@ -131,22 +185,35 @@ impl Pipe {
         self.sending.len()
     }
 
+    /// Whether there is anything to read: an empty record is, too.
+    pub(super) fn has_input(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     pub(super) fn fin_received(&self) -> bool {
         self.fin_received
     }
 
     /// Reads from the receive buffer.
-    pub(super) fn take(&mut self, buffer: &mut [u8]) -> usize {
-        let count = buffer.len().min(self.received.len());
-        for (place, byte) in buffer.iter_mut().zip(self.received.drain(..count)) {
-            *place = byte;
-        }
-        count
+    pub(super) fn take(&mut self, buffer: &mut [u8]) -> Message {
+        self.received.take(buffer)
     }
 
-    /// Moves the whole receive buffer to the end of `to`.
-    pub(super) fn take_all(&mut self, to: &mut Vec<u8>) {
-        to.extend(self.received.drain(..));
+    /// Moves at most `most` bytes of the receive buffer to the end of `to`.
+    pub(super) fn take_into(&mut self, to: &mut Run, most: usize) -> usize {
+        self.received.move_to(to, most).bytes
+    }
+
+    /// What has arrived, for whoever carries it further.
+    pub(super) fn received_mut(&mut self) -> &mut Run {
+        &mut self.received
+    }
+
+    /// Takes everything that is on its way or has arrived.
+    pub(super) fn take_rest(&mut self) -> Run {
+        let mut rest = std::mem::take(&mut self.received);
+        self.sending.move_to(&mut rest, usize::MAX);
+        rest
     }
 
     /// A reset: what is under way is lost and nothing can be put in again.
@@ -178,6 +245,7 @@ mod tests {
             pipe.arrive(3),
             Arrival {
                 bytes: 3,
+                records: 0,
                 fin: false
             }
         );
@@ -185,22 +253,24 @@ mod tests {
             pipe.arrive(usize::MAX),
             Arrival {
                 bytes: 1,
+                records: 0,
                 fin: false
             },
             "window"
         );
         assert!(!pipe.has_arrivals());
-        let mut all = Vec::new();
-        pipe.take_all(&mut all);
+        let mut all = Run::default();
+        pipe.take_into(&mut all, usize::MAX);
         assert_eq!(
             pipe.arrive(usize::MAX),
             Arrival {
                 bytes: 4,
+                records: 0,
                 fin: true
             }
         );
-        pipe.take_all(&mut all);
-        assert_eq!(all, b"abcdefgh");
+        pipe.take_into(&mut all, usize::MAX);
+        assert_eq!(all.take_all(), b"abcdefgh");
         assert!(pipe.arrive(usize::MAX).is_empty(), "a FIN arrives once");
     }
 

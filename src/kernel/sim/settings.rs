@@ -175,12 +175,12 @@ impl SimKernel {
 
     /// What becomes of attempts to connect to `addr` from now on.
     pub(crate) fn set_remote(&mut self, addr: SocketAddr, remote: Remote) {
-        self.net.set_remote(addr, remote);
+        self.net.set_remote(addr.into(), remote);
     }
 
     /// The remote end of the oldest connection to `addr` that was not asked for yet.
     pub(crate) fn dialed(&mut self, addr: SocketAddr) -> Option<Peer> {
-        self.net.dialed(addr).map(Peer)
+        self.net.dialed(&addr.into()).map(Peer)
     }
 
     /// How often a verb was called since the start or [`clear_calls`](Self::clear_calls).

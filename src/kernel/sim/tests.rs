@@ -1,12 +1,13 @@
 //! The model against what is known of a real host.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::kernel::Transport;
 
 mod dial;
 mod packets;
+mod unix;
 
 const LISTENER: u64 = 100;
 const CONN: u64 = 200;
@@ -148,7 +149,7 @@ fn registering_reports_the_present_state_once() {
     let peer = world.kernel.new_client(world.addr).unwrap();
     world.kernel.peer_send(peer, b"early");
     let (fd, from) = world.kernel.accept(world.listener).unwrap();
-    assert_eq!(from, Addr::from(world.kernel.client_addr(peer)));
+    assert_eq!(from, world.kernel.client_addr(peer));
     world.poll();
     world
         .kernel

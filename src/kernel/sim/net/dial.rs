@@ -14,6 +14,7 @@ use crate::address::Addr;
 use crate::kernel::sim::addresses::{FIRST_DYNAMIC_PORT, canonical, following};
 use crate::kernel::sim::addresses::{overlap, reachable, unspecified};
 use crate::kernel::sim::nanos;
+use crate::kernel::sim::run::Moved;
 use crate::kernel::{DialSpec, Errno, Fd, Readiness, StreamOptions};
 
 /// What becomes of whoever dials an address ([`World::remote`](crate::sim::World::remote)).
@@ -53,13 +54,13 @@ pub(super) enum Outcome {
 
 impl Net {
     /// From now on; attempts that are under way end as they would have.
-    pub(crate) fn set_remote(&mut self, addr: SocketAddr, remote: Remote) {
+    pub(crate) fn set_remote(&mut self, addr: Addr, remote: Remote) {
         self.remotes.insert(addr, remote);
     }
 
     /// The oldest connection that `addr` has accepted and nobody has asked for.
-    pub(crate) fn dialed(&mut self, addr: SocketAddr) -> Option<usize> {
-        let of_addr = |&link: &usize| self.links[link].peer_addr == addr;
+    pub(crate) fn dialed(&mut self, addr: &Addr) -> Option<usize> {
+        let of_addr = |&link: &usize| self.links[link].peer_addr == *addr;
         let place = self.dialed.iter().position(of_addr)?;
         self.dialed.remove(place)
     }
@@ -92,7 +93,7 @@ impl Net {
     /// A link with one end: the descriptor `fd`.
     pub(crate) fn socket(&mut self, fd: Fd, local: SocketAddr, options: &StreamOptions) {
         let nobody = SocketAddr::new(unspecified(local), 0);
-        let link = self.add_link(Stage::Fresh(fd), local, nobody, options);
+        let link = self.add_link(Stage::Fresh(fd), local.into(), nobody.into(), options);
         self.links[link].dialed = true;
     }
 
@@ -108,13 +109,15 @@ impl Net {
         };
         self.links[link].stage = Stage::Spoilt(fd);
         let remote = reachable(canonical(remote));
-        let local = self.departure(self.links[link].local_addr, remote)?;
+        let local = self.links[link].local_addr.as_socket_addr();
+        let local = local.ok_or(Errno(libc::EINVAL))?;
+        let local = self.departure(local, remote)?;
         let it = &mut self.links[link];
-        (it.local_addr, it.peer_addr) = (local, remote);
+        (it.local_addr, it.peer_addr) = (local.into(), remote.into());
         it.stage = Stage::Dialing(fd);
         // As on Linux: the answer of a host next door is there before connect returns,
         // but the call does not look.
-        match self.remotes.get(&remote).copied() {
+        match self.remotes.get(&remote.into()).copied() {
             Some(Remote::AcceptsAtOnce) => {
                 self.answered(link, Outcome::Accepted);
                 return Ok(());
@@ -136,10 +139,12 @@ impl Net {
     }
 
     /// Connects to a listener of the process itself.
-    fn visit(&mut self, link: usize, listener: usize) {
-        let (from, to) = (self.links[link].local_addr, self.links[link].peer_addr);
+    pub(super) fn visit(&mut self, link: usize, listener: usize) {
+        let it = &self.links[link];
+        let (from, to) = (it.local_addr.clone(), it.peer_addr.clone());
         let options = self.listeners[listener].options;
         let far = self.add_link(Stage::Syn(listener), to, from, &options);
+        self.links[far].agree_with(self.listeners[listener].transport);
         self.links[far].twin = Some(link);
         self.links[link].twin = Some(far);
         self.join(far, listener);
@@ -155,19 +160,18 @@ impl Net {
     /// What has arrived at the far end of `from` goes into `to`, as far as there is room,
     /// then the FIN; without latency, for it has crossed the wire already.
     pub(super) fn relay(&mut self, from: usize, to: usize) {
-        let room = self.links[to].up.room();
-        let down = &mut self.links[from].down;
-        let mut piece = vec![0; room.min(down.available())];
-        down.take(&mut piece);
-        let ended = down.fin_received() && down.available() == 0;
+        let mut arrived = std::mem::take(self.links[from].down.received_mut());
         let up = &mut self.links[to].up;
         let before = up.sent();
-        up.put(&piece);
-        if ended {
-            up.finish();
+        let mut moved = up.put_from(&mut arrived);
+        *self.links[from].down.received_mut() = arrived;
+        let down = &self.links[from].down;
+        if down.fin_received() && !down.has_input() {
+            self.links[to].up.finish();
         }
-        let position = up.sent();
-        if position > before {
+        let position = self.links[to].up.sent();
+        moved.bytes = (position - before) as usize;
+        if moved != Moved::default() {
             self.crossed(to, Way::Up, position);
         }
     }
@@ -198,7 +202,12 @@ impl Net {
             Remote::Refuses => (Outcome::Failed(Errno(libc::ECONNREFUSED)), Duration::ZERO),
             Remote::Fails { errno, after } => (Outcome::Failed(Errno(errno)), after),
         };
-        let both_ways = self.latency.saturating_mul(2);
+        let latency = if self.links[link].is_unix() {
+            0
+        } else {
+            self.latency
+        };
+        let both_ways = latency.saturating_mul(2);
         let wait: Nanos = both_ways.saturating_add(nanos(after));
         if wait == 0 {
             self.answered(link, outcome);
@@ -269,15 +278,16 @@ impl Net {
     /// Whether a listener of this host has a part of that address.
     fn is_heard(&self, addr: SocketAddr) -> bool {
         let mut listeners = self.listeners.iter();
-        listeners.any(|it| it.open && overlap((addr, true), (it.addr, it.only_v6)))
+        listeners.any(|it| it.open && it.is_at((addr, true)))
     }
 }
 
 impl Link {
     /// Who is at the other end, while somebody is.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        let connected = matches!(self.stage, Stage::Open(_)) && !self.server.reset;
-        connected.then_some(self.peer_addr)
+    pub(crate) fn peer(&self) -> Option<Addr> {
+        let there = self.is_unix() || !self.server.reset;
+        let connected = matches!(self.stage, Stage::Open(_)) && there;
+        connected.then(|| self.peer_addr.clone())
     }
 
     /// The state of a socket that is no connection, as tcp_poll answers it.
@@ -306,6 +316,8 @@ impl Link {
     /// Whether a socket of the process has this very address.
     fn occupies(&self, addr: SocketAddr) -> bool {
         let open = !matches!(self.stage, Stage::Orphan | Stage::Gone);
-        self.dialed && open && overlap((addr, true), (self.local_addr, true))
+        let own = self.local_addr.as_socket_addr();
+        let there = own.is_some_and(|own| overlap((addr, true), (own, true)));
+        self.dialed && open && there
     }
 }

@@ -243,7 +243,7 @@ impl Packets {
         let name = to.as_unix().ok_or(Errno(libc::EINVAL))?;
         match names.serving(name)? {
             Owner::Packets(end) => Ok(end),
-            Owner::Listener(_) => Err(Errno(libc::EPROTOTYPE)),
+            Owner::Listener(_) | Owner::Stream(_) => Err(Errno(libc::EPROTOTYPE)),
         }
     }
 

@@ -119,7 +119,7 @@ fn a_dialed_connection_carries_bytes_both_ways_and_ends_like_any_other() {
     it.poll_now();
     let peer = it.kernel.dialed(it.remote).unwrap();
     assert_eq!(it.kernel.dialed(it.remote), None, "handed out once");
-    assert_eq!(it.kernel.client_addr(peer), it.remote);
+    assert_eq!(it.kernel.client_addr(peer), it.remote.into());
     assert_eq!(it.kernel.peer_state(peer), PeerState::Open);
     assert_eq!(it.kernel.write(it.fd, b"question"), Ok(8));
     assert_eq!(it.kernel.peer_received(peer), b"question");
@@ -279,6 +279,52 @@ fn a_mapped_address_is_an_ipv4_address() {
         errno(libc::EINPROGRESS)
     );
     assert_eq!(it.kernel.peer_addr(fd), Ok(it.remote.into()));
+}
+
+#[test]
+fn every_errno_of_connect_can_be_scripted_and_one_means_success() {
+    let failures = [
+        libc::EAGAIN,
+        libc::EADDRNOTAVAIL,
+        libc::EINVAL,
+        libc::ETIMEDOUT,
+        libc::ECONNREFUSED,
+        libc::EHOSTUNREACH,
+        libc::ENOBUFS,
+        libc::EPERM,
+    ];
+    for code in failures {
+        let mut it = Dialer::new(Remote::Accepts);
+        it.kernel.fail(Call::Connect, Errno(code), 1);
+        assert_eq!(it.connect(), errno(code));
+        assert_eq!(it.peer_addr(), errno(libc::ENOTCONN));
+    }
+    let mut it = Dialer::new(Remote::AcceptsAfter(Duration::from_secs(3)));
+    it.kernel.fail(Call::Connect, Errno(libc::EISCONN), 1);
+    assert_eq!(it.connect(), errno(libc::EISCONN));
+    assert_eq!(it.peer_addr(), Ok(it.remote.into()));
+    assert_eq!(it.poll_now(), [(DIAL, W)]);
+    it.kernel.advance(Duration::from_secs(3));
+    assert!(it.poll_now().is_empty());
+}
+
+#[test]
+fn every_errno_can_be_scripted_as_the_error_of_a_socket() {
+    let mut it = Dialer::new(Remote::Accepts);
+    it.connect().unwrap_err();
+    it.poll_now();
+    for code in [libc::EINPROGRESS, libc::EALREADY, libc::EINTR] {
+        it.kernel.fail(Call::TakeError, Errno(code), 1);
+        assert_eq!(it.kernel.take_error(it.fd), Some(Errno(code)));
+        assert_eq!(it.poll_now(), [(DIAL, W)], "its end is still to come");
+    }
+    for code in [libc::EISCONN, libc::ENOTSOCK, libc::EHOSTUNREACH] {
+        it.kernel.fail(Call::TakeError, Errno(code), 1);
+        assert_eq!(it.kernel.take_error(it.fd), Some(Errno(code)));
+        assert!(it.poll_now().is_empty());
+    }
+    assert_eq!(it.kernel.take_error(it.fd), None);
+    assert_eq!(it.kernel.calls(Call::TakeError), 7);
 }
 
 #[test]

@@ -8,14 +8,14 @@ use crate::kernel::{Batch, BindSpec, Packet, PacketOption};
 
 const SOCKET: u64 = 400;
 
-fn at(text: &str) -> Addr {
+pub(super) fn at(text: &str) -> Addr {
     match text.parse::<SocketAddr>() {
         Ok(addr) => addr.into(),
         Err(_) => unix_name(std::path::Path::new(text)).into(),
     }
 }
 
-fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
+pub(super) fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
     BindSpec {
         transport: Transport::Datagrams,
         local: local.map(at),
@@ -31,7 +31,7 @@ fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
     }
 }
 
-fn fault<T>(call: &'static str, code: i32) -> Result<T, Fault> {
+pub(super) fn fault<T>(call: &'static str, code: i32) -> Result<T, Fault> {
     Err(Fault {
         call,
         errno: Errno(code),
@@ -84,7 +84,7 @@ impl Post {
     /// What one receive call brings: from whom, and what.
     fn receive(&mut self) -> Result<Vec<(Addr, Vec<u8>)>, Errno> {
         let mut batch = Batch::new(8, 16);
-        let count = self.kernel.receive(self.fd, &mut batch)?;
+        let count = self.kernel.receive(self.fd, &mut batch)?.count;
         let all = (0..count).map(|at| batch.arrival(at));
         Ok(all
             .map(|(it, bytes)| (it.from.clone(), bytes.to_vec()))
@@ -129,7 +129,7 @@ fn what_is_longer_than_its_place_is_cut_and_says_so() {
     post.tell(client, "127.0.0.3:53", b"1234");
     let mut batch = Batch::new(1, 4);
     for truncated in [true, false] {
-        assert_eq!(post.kernel.receive(post.fd, &mut batch), Ok(1));
+        assert_eq!(post.kernel.receive(post.fd, &mut batch).unwrap().count, 1);
         let (arrival, bytes) = batch.arrival(0);
         assert_eq!((bytes, arrival.truncated), (&b"1234"[..], truncated));
         assert_eq!(arrival.to, Some([127, 0, 0, 3].into()));
@@ -178,7 +178,7 @@ fn sockets_that_share_a_port_share_its_senders_and_a_sender_stays_where_it_was()
     let mut counts = [0, 0];
     for (fd, count) in [post.fd, second].into_iter().zip(&mut counts) {
         let mut batch = Batch::new(64, 4);
-        *count = post.kernel.receive(fd, &mut batch).unwrap();
+        *count = post.kernel.receive(fd, &mut batch).unwrap().count;
         assert!(count.is_multiple_of(2), "both of a sender or none");
     }
     assert_eq!(counts[0] + counts[1], 64);
@@ -508,6 +508,13 @@ fn a_unix_datagram_that_nobody_takes_fails_at_once() {
     for (to, code) in rows {
         assert_eq!(post.send(b"x", to), errno(code), "{to:?}");
     }
+    let stream = ListenSpec {
+        addr: at("/run/stream"),
+        ..spec(1)
+    };
+    post.kernel.listen(&stream).unwrap();
+    let result = post.send(b"x", Some("/run/stream"));
+    assert_eq!(result, errno(libc::EPROTOTYPE));
     let long = vec![0; 212_993];
     post.client("/run/client");
     assert_eq!(post.send(&long, Some("/run/client")), errno(libc::EMSGSIZE));
