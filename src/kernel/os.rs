@@ -1,10 +1,12 @@
 //! The real kernel: the verbs of [`Kernel`] on mio, socket2 and libc.
 //!
-//! Owns the poller, the buffer that mio fills, the wake-up channel, the thread that looks
-//! names up, the state of a small random number generator, and every difference between
-//! Linux, FreeBSD, NetBSD and macOS.
-//! It never knows what an errno means for a listener or a connection, what a token stands
+//! Owns the poller, the buffer that mio fills, the wake-up channel, and the list of verbs;
+//! what a verb does beyond a call or two has a room of its own, and so have the addresses and
+//! limits of the system. Together they know every difference between Linux, FreeBSD, NetBSD
+//! and macOS.
+//! They never know what an errno means for a listener or a connection, what a token stands
 //! for, or which descriptors are open: each verb is one thing done and its answer passed on.
+//! The one thing remembered of a descriptor is the family of a datagram socket.
 
 #![allow(
     unsafe_code,
