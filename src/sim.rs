@@ -561,6 +561,7 @@ mod tests {
     use super::*;
     use crate::connection::{Connection, Flags};
     use crate::context::Conn;
+    use crate::datagram::Bind;
     use crate::handler::Deadline;
     use crate::input::Input;
     use crate::token::Token;
@@ -692,6 +693,52 @@ mod tests {
         let (mut world, _) = served();
         world.reactor.core().engine.parked.push(Token::WAKE);
         assert_broken(&mut world, "memory that is there");
+    }
+
+    /// A world with a datagram socket, and a client of it.
+    fn bound() -> (World<Echo>, Addr, PacketClient) {
+        let mut world = World::new(7, Echo::default());
+        let addr = world.bind("udp://127.0.0.1:7");
+        let client = world.packet_client(SocketAddr::from(([10, 0, 0, 9], 5000)));
+        world.run();
+        (world, addr, client)
+    }
+
+    #[test]
+    fn forgotten_datagrams_are_found() {
+        let (mut world, addr, client) = bound();
+        world.send_datagram(client, &addr, b"x");
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "datagrams wait to be received");
+        let id = world.reactor.core().sockets.iter().next().unwrap().id();
+        world.socket(id).unwrap().pause();
+        assert_eq!(world.check(), Ok(()));
+    }
+
+    #[test]
+    fn datagrams_that_could_leave_are_found() {
+        let (mut world, ..) = bound();
+        let id = world.reactor.core().sockets.iter().next().unwrap().id();
+        world.faults().send_buffers_full(true);
+        let nowhere = SocketAddr::from(([10, 0, 0, 9], 5000));
+        world.socket(id).unwrap().send_to(b"x", nowhere);
+        world.run();
+        world.faults().send_buffers_full(false);
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "datagrams wait and could leave");
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_takes_is_found() {
+        let mut world = World::new(7, Echo::default());
+        let bind = Bind::connect("udp://10.0.0.9:5000").unwrap();
+        let id = world.try_bind(bind).unwrap();
+        world.faults().latency(Duration::from_millis(1));
+        world.socket(id).unwrap().send(b"x");
+        let _ = world.reactor.turn(Some(Duration::ZERO)).unwrap();
+        world.kernel().advance(Duration::from_secs(1));
+        world.kernel().poll(&mut Vec::new(), None).unwrap();
+        assert_broken(&mut world, "an error waits to be taken");
     }
 
     #[test]

@@ -712,11 +712,8 @@ impl Kernel for SimKernel {
 
     fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
         self.tally.count(Call::Receive);
+        let result = self.try_receive(fd, batch);
         let places = batch.places();
-        let result = self.try_receive(fd, batch).map(|count| Came {
-            count,
-            drained: count < places,
-        });
         self.note(|| format!("receive from {fd:?}, at most {places}: {result:?}"));
         result
     }

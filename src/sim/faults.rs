@@ -76,7 +76,8 @@ impl Faults<'_> {
         self
     }
 
-    /// Datagrams that one call sends at most, as on systems without sendmmsg.
+    /// Datagrams that one call sends or receives at most, as on systems without sendmmsg
+    /// and recvmmsg, where it is one.
     pub fn short_batches(self, most: Option<usize>) -> Self {
         self.0.short_batches(most);
         self

@@ -11,7 +11,7 @@ use super::fault::Dice;
 use super::names::Names;
 use super::net::Nanos;
 use crate::address::Addr;
-use crate::kernel::{Batch, Errno, Fd, PacketOption, Readiness};
+use crate::kernel::{Batch, Came, Errno, Fd, PacketOption, Readiness};
 
 mod bind;
 mod deliver;
@@ -169,7 +169,7 @@ impl Packets {
     }
 
     /// One receive call: the pending error, or what waits, as far as the batch has places.
-    pub(super) fn receive(&mut self, end: usize, batch: &mut Batch) -> Result<usize, Errno> {
+    pub(super) fn receive(&mut self, end: usize, batch: &mut Batch) -> Result<Came, Errno> {
         let it = &mut self.ends[end];
         // As in __skb_try_recv_datagram: the error goes before what waits.
         if let Some(error) = it.error.take() {
@@ -192,7 +192,8 @@ impl Packets {
             arrival.to = it.destinations.then(|| datagram.to.ip()).flatten();
         }
         self.announce_partners(end);
-        Ok(count)
+        let drained = count < batch.places().min(self.most);
+        Ok(Came { count, drained })
     }
 
     /// One datagram of an end. `to` goes before whom the end is connected to, as on Linux.

@@ -8,7 +8,7 @@ use crate::kernel::sim::SimKernel;
 use crate::kernel::sim::fault::Call;
 use crate::kernel::sim::names::Owner;
 use crate::kernel::sim::table::Entry;
-use crate::kernel::{Batch, BindSpec, Errno, Fault, Fd, MAX_PACKETS, Packet, PacketOption};
+use crate::kernel::{Batch, BindSpec, Came, Errno, Fault, Fd, MAX_PACKETS, Packet, PacketOption};
 
 /// One client that exchanges datagrams with the process, named by the kernel that it
 /// lives in and valid for ever.
@@ -68,7 +68,7 @@ impl SimKernel {
         &mut self,
         fd: Fd,
         batch: &mut Batch,
-    ) -> Result<usize, Errno> {
+    ) -> Result<Came, Errno> {
         let end = self.end_of(fd, "receive")?;
         if batch.places() == 0 {
             let text = format!("receive on {fd:?} without a place");
