@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use windlass::sim::{Call, World};
 use windlass::{
-    Addr, Bind, Context, Dial, DialId, Endpoint, Error, Handler, Listen, Op, Reactor, resolve,
+    Addr, Bind, Context, Dial, DialId, Endpoint, Error, Handler, Listen, Op, Reactor, parse_ip,
+    resolve,
 };
 
 /// Remembers how dials have ended.
@@ -141,4 +142,39 @@ fn a_dial_that_cannot_be_meant_ends_before_a_socket_is_made() {
     for (dial, wanted) in rows {
         dial_ends_with(dial, wanted);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interface_is_found_by_its_name() {
+    // Nobody has this address, but whose interface it is on was understood.
+    let place = resolve("tcp", "[fe80::1%lo]:80").unwrap();
+    assert_eq!(place.ip(), parse_ip("fe80::1"));
+    let mut reactor = Reactor::new(Diary::default()).unwrap();
+    let error = reactor.listen("tcp6://[fe80::1%lo]:80").unwrap_err();
+    says(&error.to_string(), &format!("listen tcp6 {place}: "));
+    let error = reactor.bind("udp6://[fe80::1%lo]:80").unwrap_err();
+    says(&error.to_string(), &format!("listen udp6 {place}: "));
+    let peer = Bind::connect("[fe80::1%lo]:80").unwrap();
+    if let Err(error) = reactor.bind(peer) {
+        says(&error.to_string(), &format!("dial udp {place}: "));
+    }
+
+    let dial = Dial::new("[fe80::1%lo]:80").unwrap();
+    reactor
+        .dial(dial.timeout(Duration::from_millis(100)))
+        .unwrap();
+    while reactor.handler().0.is_empty() {
+        let _ = reactor.turn(None).unwrap();
+    }
+    says(&reactor.handler().0[0], &format!("dial tcp {place}: "));
+}
+
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn says(text: &str, begins: &str) {
+    assert!(
+        text.starts_with(begins),
+        "{text:?} does not begin with {begins:?}"
+    );
 }
