@@ -24,7 +24,7 @@ use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, PeerCred, Readiness, T
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::timer::{Entry, NEVER, Nanos};
-use crate::token::{ConnId, Kind, Owner, TimerId, Token};
+use crate::token::{ConnId, Owner, TimerId, Token};
 use crate::unix_path::{self, Owned};
 
 /// One established stream.
@@ -1078,21 +1078,10 @@ impl Connection {
         if self.is_dead() {
             return Err(Errno(libc::EPIPE));
         }
-        // An attempt is registered before anybody is told of it, a client afterwards.
-        if self.has(Flags::REGISTERED) || self.origin.kind() == Some(Kind::Dial) {
-            engine.kernel.deregister(self.fd);
-        }
-        match engine.kernel.release(self.fd) {
-            Ok(fd) => {
-                self.set(Flags::DETACHED);
-                self.die(CloseReason::Detached, engine);
-                Ok(fd)
-            }
-            Err(errno) => {
-                self.fail(Op::Close, "release", errno, engine);
-                Err(errno)
-            }
-        }
+        let fd = engine.kernel.release(self.fd)?;
+        self.set(Flags::DETACHED);
+        self.die(CloseReason::Detached, engine);
+        Ok(fd)
     }
 
     /// Gives everything back and says how it ended.
