@@ -106,6 +106,7 @@
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
 //! | read and write addresses | [`Endpoint`], [`Addr`], [`UnixAddr`], [`Network`], [`resolve()`], [`parse_ip`], [`split_host_port`], [`join_host_port`] |
+//! | find messages in a stream | [`codec`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
@@ -115,11 +116,12 @@
 //!
 //! # Not there
 //!
-//! TLS and codecs are not there yet; async/await, Windows and thread pools never will be.
+//! TLS is not there yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
 mod backoff;
+pub mod codec;
 mod config;
 mod connection;
 mod context;

@@ -370,6 +370,20 @@ impl World<Mux> {
         self.reactor().listen_for(part, listen)
     }
 
+    /// Opens a datagram socket, as [`Reactor::bind_for`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reactor::bind_for`].
+    pub fn try_bind_for<H, B>(&mut self, part: PartId<H>, bind: B) -> Result<SocketId, Error>
+    where
+        H: Handler + 'static,
+        B: TryInto<Bind>,
+        B::Error: Into<Error>,
+    {
+        self.reactor().bind_for(part, bind)
+    }
+
     /// Has the loop connect to somebody, as [`Reactor::dial_for`] does.
     ///
     /// # Errors

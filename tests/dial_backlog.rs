@@ -254,8 +254,9 @@ fn assert_no_spin(before: &Used, after: &Used) {
     eprintln!("MEASURED: {turns} turns, {events} events, {processor:?} of {wall:?}");
     assert!(turns < FEW, "{turns} turns");
     assert!(events < FEW, "{events} events");
-    // The sockets are made and closed in a small part of the time; a spin takes all of it.
-    assert!(processor < wall / 2, "{processor:?} of {wall:?}");
+    // A thousand sockets are made and closed in a tenth of the time; a spin takes what the
+    // machine has to give.
+    assert!(processor < wall / 4, "{processor:?} of {wall:?}");
 }
 
 fn count_threads() -> usize {

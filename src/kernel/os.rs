@@ -15,7 +15,6 @@
 )]
 
 use std::collections::hash_map::RandomState;
-use std::ffi::CString;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSlice, Read};
@@ -312,10 +311,7 @@ impl Kernel for OsKernel {
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {
-        let name = CString::new(name).ok()?;
-        // SAFETY: the name ends with a nul, and the call only reads it.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        (index != 0).then_some(index)
+        resolver::interface_index(name)
     }
 
     fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {

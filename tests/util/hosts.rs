@@ -203,7 +203,6 @@ impl Hosts {
     }
 
     /// Has both hosts' kernels delay and lose what they send.
-
     fn spoil(&self, wire: Wire) -> Result<(), String> {
         if wire.delay.is_zero() && wire.loss == 0 {
             return Ok(());
@@ -265,9 +264,10 @@ pub fn retransmissions() -> u64 {
 
 /// Puts a file with this text in the place of another one, for this process only.
 pub fn replace(path: &str, text: &str) -> Result<(), Missing> {
-    let name = format!("{}-{}", std::process::id(), path.replace('/', "-"));
-    let ours = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    fs::write(&ours, text).unwrap();
+    let name = format!("windlass-{}{}", std::process::id(), path.replace('/', "-"));
+    let ours = std::env::temp_dir().join(name);
+    let written = File::create_new(&ours).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Missing(format!("{}: {error}", ours.display())))?;
     let mounted = run("mount", &["--bind", ours.to_str().unwrap(), path]);
     // What is mounted stays when its name is gone.
     fs::remove_file(&ours).unwrap();
