@@ -98,3 +98,106 @@ fn remove_if_stale(kernel: &mut dyn Kernel, addr: &Addr, transport: Transport) -
     }
     kernel.path_identity(path) == before && kernel.unlink(path).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::address::UnixAddr;
+    use crate::kernel::sim::{Call, SimKernel};
+    use crate::kernel::{ListenSpec, StreamOptions};
+
+    const PATH: &str = "/run/app.sock";
+
+    fn addr() -> Addr {
+        UnixAddr::from_path(PATH).unwrap().into()
+    }
+
+    fn listen(kernel: &mut dyn Kernel) -> Result<Fd, Fault> {
+        kernel.listen(&ListenSpec {
+            addr: addr(),
+            transport: Transport::Stream,
+            mode: None,
+            only_v6: false,
+            backlog: 4,
+            reuse_port: false,
+            stream: StreamOptions::default(),
+        })
+    }
+
+    fn bind(kernel: &mut SimKernel) -> Result<(Fd, Option<Owned>), Fault> {
+        bind_repairing(kernel, &addr(), Transport::Stream, listen)
+    }
+
+    #[test]
+    fn a_stale_path_is_removed_and_bound_once_more() {
+        let mut kernel = SimKernel::new(1);
+        kernel.leave(Path::new(PATH), true);
+        let left = kernel.path_identity(Path::new(PATH)).unwrap();
+        let (_, owned) = bind(&mut kernel).unwrap();
+        let owned = owned.unwrap();
+        assert_ne!(owned.identity, left);
+        remove_if_ours(&mut kernel, &owned);
+        assert!(!kernel.exists(Path::new(PATH)));
+    }
+
+    /// Whatever the system says but "refused" means that somebody may be there.
+    #[test]
+    fn in_doubt_a_path_stays() {
+        for (call, errno) in [
+            (Call::Stat, libc::EACCES),
+            (Call::Knock, libc::EAGAIN),
+            (Call::Knock, libc::EACCES),
+            (Call::Knock, libc::EPROTOTYPE),
+            (Call::Knock, libc::ETIMEDOUT),
+            (Call::Unlink, libc::EPERM),
+        ] {
+            let mut kernel = SimKernel::new(1);
+            kernel.leave(Path::new(PATH), true);
+            kernel.fail(call, Errno(errno), 1);
+            let fault = bind(&mut kernel).unwrap_err();
+            let expected = Fault {
+                call: "bind",
+                errno: Errno(libc::EADDRINUSE),
+            };
+            assert_eq!(fault, expected, "{call:?}");
+            assert!(kernel.exists(Path::new(PATH)), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let mut kernel = SimKernel::new(1);
+        kernel.leave(Path::new(PATH), false);
+        assert_eq!(bind(&mut kernel).unwrap_err().errno.0, libc::EADDRINUSE);
+        assert!(kernel.exists(Path::new(PATH)));
+        assert_eq!(kernel.calls(Call::Knock), 0);
+    }
+
+    #[test]
+    fn another_failure_than_a_path_in_use_removes_nothing() {
+        let mut kernel = SimKernel::new(1);
+        kernel.leave(Path::new(PATH), true);
+        kernel.fail(Call::Listen, Errno(libc::EACCES), 1);
+        assert_eq!(bind(&mut kernel).unwrap_err().errno.0, libc::EACCES);
+        assert!(kernel.exists(Path::new(PATH)));
+    }
+
+    #[test]
+    fn what_somebody_has_put_in_our_place_stays() {
+        let mut kernel = SimKernel::new(1);
+        let (_, owned) = bind(&mut kernel).unwrap();
+        kernel.leave(Path::new(PATH), true);
+        remove_if_ours(&mut kernel, &owned.unwrap());
+        assert!(kernel.exists(Path::new(PATH)));
+    }
+
+    #[test]
+    fn an_address_without_a_path_is_nobodys() {
+        let mut kernel = SimKernel::new(1);
+        let tcp: Addr = std::net::SocketAddr::from(([127, 0, 0, 1], 7)).into();
+        assert_eq!(note(&mut kernel, &tcp), None);
+        assert_eq!(note(&mut kernel, &UnixAddr::UNNAMED.into()), None);
+    }
+}

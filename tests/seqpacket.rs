@@ -8,7 +8,7 @@
 mod host;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::net::Shutdown;
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ fn each_write_is_one_record_whatever_writes_it() {
         conn.write_shared(Arc::from(vec![b's'; 1000]));
         write!(conn, "{one} and {three}");
         write!(conn, "whole");
-        let writer: &mut dyn io::Write = conn;
+        let writer: &mut dyn std::io::Write = conn;
         write!(writer, "{one}, {one}").unwrap();
         conn.write(&[b'x'; 50_000]);
         conn.write(b"last");

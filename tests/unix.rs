@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use windlass::sim::{Call, Remote, World};
 use windlass::{Addr, Backoff, Conn, Dial, Error, Flow, Listen, Turn, UnixAddr};
 
 use host::{Dir, Host, Node, PATIENCE, Said, url};
@@ -870,4 +871,67 @@ fn descriptors_that_cannot_be_sent_end_the_connection_with_the_reason() {
 #[cfg(target_os = "linux")]
 fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+// In a world, where time is exact.
+
+#[test]
+fn a_full_queue_is_asked_again_after_1_ms_and_less_and_less_often() {
+    let mut world = World::new(1, Node::new());
+    world.remote_unix("/run/full.sock", Remote::Silent);
+    let dial = Dial::new("unix:///run/full.sock").unwrap();
+    let dial = world.dial(dial.timeout(millis(1000))).unwrap();
+    world.run();
+    let idle = world.open_descriptors();
+    let mut asked = 1;
+    // 1, 2, 4, 8, 16, 32 and then 50 ms apart.
+    for wait in [1, 2, 4, 8, 16, 32, 50, 50, 50] {
+        assert_eq!(world.calls(Call::Connect), asked);
+        world.advance(millis(wait) - Duration::from_nanos(1));
+        assert_eq!(world.calls(Call::Connect), asked);
+        world.advance(Duration::from_nanos(1));
+        asked += 1;
+        assert_eq!(
+            world.open_descriptors(),
+            idle,
+            "each socket is closed at once"
+        );
+    }
+    let elapsed = millis(1 + 2 + 4 + 8 + 16 + 32 + 150);
+    world.advance(millis(1000) - elapsed - Duration::from_nanos(1));
+    assert_eq!(world.handler().dial_error(dial), None);
+    world.advance(Duration::from_nanos(1));
+    let text = world.handler().dial_error(dial).unwrap();
+    assert_eq!(text, "dial unix /run/full.sock: i/o timeout");
+    assert_eq!(world.calls(Call::Connect), 25);
+}
+
+#[test]
+fn room_in_the_queue_is_found_within_50_ms() {
+    let mut world = World::new(1, Node::new());
+    world.remote_unix("/run/full.sock", Remote::Silent);
+    let dial = world.dial("unix:///run/full.sock").unwrap();
+    world.advance(millis(500));
+    world.remote_unix("/run/full.sock", Remote::Accepts);
+    world.advance(millis(50));
+    assert!(world.handler().dialed(dial).is_some());
+}
+
+#[test]
+fn a_world_knows_of_no_descriptors_to_give_away() {
+    let mut world = World::new(
+        1,
+        Node::new().read(|conn, input| {
+            input.take_all();
+            let kind = conn.detach().unwrap_err().raw_os_error();
+            assert_eq!(kind, Some(libc::EOPNOTSUPP));
+            conn.write(b"still here");
+            Ok(())
+        }),
+    );
+    world.try_listen("unix:///run/x.sock").unwrap();
+    let client = world.connect_unix("/run/x.sock");
+    world.send(client, b"x");
+    world.run();
+    assert_eq!(world.received(client), b"still here");
 }
