@@ -455,7 +455,7 @@ impl Core {
                 self.drop_attempt(conn.token());
             }
             Phase::Connected(_) | Phase::Adopted(_) | Phase::BackingOff => {
-                self.drop_dial(id.token())
+                self.drop_dial(id.token());
             }
             Phase::Fresh | Phase::LookingUp(_) | Phase::Racing => {
                 dialing.phase = Phase::Canceled;
