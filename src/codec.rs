@@ -701,7 +701,7 @@ mod tests {
     #[test]
     fn what_could_not_be_decoded_is_not_encoded() {
         let mut out = Vec::new();
-        let mut refused = |result: io::Result<()>| {
+        let refused = |result: io::Result<()>| {
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidData);
         };
         refused(Lines::new(9).encode(b"two\nlines", &mut out));
