@@ -4,12 +4,14 @@
 //! cargo bench --bench echo                      the table
 //! cargo bench --bench echo -- serve raw ADDR    one server alone, to be traced
 //! cargo bench --bench echo -- serve windlass ADDR
+//! cargo bench --bench echo -- serve mux ADDR    windlass, as one part of a `Mux`
 //! cargo bench --bench echo -- load ADDR CONNECTIONS REQUESTS
 //! ```
 //!
 //! What is compared is the processor time that the server thread spends per request, as
 //! a ratio within each round; absolute times of a shared machine mean nothing. "raw" is
-//! entered twice: the distance of the control from 1 is the noise.
+//! entered twice: the distance of the control from 1 is the noise. The last column is what
+//! a `Mux` costs: the same handler alone and as a part.
 
 #[cfg(target_os = "linux")]
 #[path = "support/clock.rs"]
@@ -32,7 +34,7 @@ mod linux {
     use std::os::fd::OwnedFd;
     use std::sync::mpsc;
 
-    use windlass::{Conn, Handler, Input, Listen, ListenerId, Reactor};
+    use windlass::{Conn, Handler, Input, Listen, ListenerId, Mux, Reactor};
 
     use super::clock::{pin, seconds, spread, thread_clock};
     use super::raw;
@@ -52,7 +54,7 @@ mod linux {
             ["serve", which, addr] => serve(which, addr),
             ["load", addr, connections, requests] => load_once(addr, connections, requests),
             _ => Err(io::Error::other(
-                "usage: [serve raw|windlass ADDR] [load ADDR CONNECTIONS REQUESTS]",
+                "usage: [serve raw|windlass|mux ADDR] [load ADDR CONNECTIONS REQUESTS]",
             )),
         };
         if let Err(error) = outcome {
@@ -82,12 +84,22 @@ mod linux {
     }
 
     fn run(which: &str, listener: TcpListener) -> io::Result<()> {
-        if which == "raw" {
-            return raw::serve(listener);
+        let listen = |listener| Listen::adopt(OwnedFd::from(listener)).nodelay(true);
+        match which {
+            "raw" => raw::serve(listener),
+            "mux" => {
+                let mut mux = Mux::new();
+                let [_, part, _] = [Echo, Echo, Echo].map(|echo| mux.add(echo));
+                let mut reactor = Reactor::new(mux)?;
+                reactor.listen_for(part, listen(listener))?;
+                reactor.run().map(drop)
+            }
+            _ => {
+                let mut reactor = Reactor::new(Echo)?;
+                reactor.listen(listen(listener))?;
+                reactor.run().map(drop)
+            }
         }
-        let mut reactor = Reactor::new(Echo)?;
-        reactor.listen(Listen::adopt(OwnedFd::from(listener)).nodelay(true))?;
-        reactor.run().map(drop)
     }
 
     fn serve(which: &str, addr: &str) -> io::Result<()> {
@@ -121,20 +133,21 @@ mod linux {
         let raw = start("raw")?;
         let control = start("raw")?;
         let ours = start("windlass")?;
+        let muxed = start("mux")?;
+        let servers = [&raw, &control, &ours, &muxed];
         println!(
-            "processor time per request of {MESSAGE} bytes, raw epoll / other (above 1: better than raw)"
+            "processor time per request of {MESSAGE} bytes, one / other (above 1: the other is better)"
         );
         println!(
-            "{:>12} {:>24} {:>24}",
-            "connections", "raw again (the noise)", "windlass"
+            "{:>12} {:>24} {:>24} {:>24}",
+            "connections", "raw / raw (the noise)", "raw / windlass", "windlass / in a Mux"
         );
         for (connections, requests) in CASES {
-            let mut loads =
-                [&raw, &control, &ours].map(|server| Load::connect(server.addr, connections));
-            let mut ratios = [Vec::new(), Vec::new()];
+            let mut loads = servers.map(|server| Load::connect(server.addr, connections));
+            let mut ratios = [const { Vec::new() }; 3];
             for _ in 0..ROUNDS {
-                let mut spent = [0.0; 3];
-                for (at, server) in [&raw, &control, &ours].into_iter().enumerate() {
+                let mut spent = [0.0; 4];
+                for (at, server) in servers.into_iter().enumerate() {
                     let before = seconds(server.clock);
                     loads[at]
                         .as_mut()
@@ -144,12 +157,10 @@ mod linux {
                 }
                 ratios[0].push(spent[0] / spent[1]);
                 ratios[1].push(spent[0] / spent[2]);
+                ratios[2].push(spent[2] / spent[3]);
             }
-            println!(
-                "{connections:>12} {:>24} {:>24}",
-                spread(&mut ratios[0]),
-                spread(&mut ratios[1])
-            );
+            let [noise, ours, muxed] = ratios.each_mut().map(|ratios| spread(ratios));
+            println!("{connections:>12} {noise:>24} {ours:>24} {muxed:>24}");
         }
         Ok(())
     }

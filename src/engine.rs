@@ -56,6 +56,8 @@ pub(crate) struct Engine {
     pub(crate) pressed: bool,
     /// When the grace of a shutdown ends.
     pub(crate) stop_at: Option<Nanos>,
+    /// That was asked for, or brought forward, and the loop has not looked at it.
+    pub(crate) stop_is_news: bool,
     /// Connections that the loop may have open.
     pub(crate) max_connections: usize,
     /// That number comes from the descriptor limit, not from the application.
@@ -102,6 +104,7 @@ impl Engine {
             buffered: 0,
             pressed: false,
             stop_at: None,
+            stop_is_news: false,
             max_connections,
             cap_is_descriptors,
             aborted: 0,
@@ -117,6 +120,7 @@ impl Engine {
     /// deadline, else for ever; never longer than `most`.
     pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
         if work_waits
+            || self.stop_is_news
             || !self.ready.is_empty()
             || !self.unflushed.is_empty()
             || !self.closing.is_empty()
@@ -282,6 +286,7 @@ impl Engine {
     pub(crate) fn stop(&mut self, grace: Duration) {
         let at = self.clock.nanos.saturating_add(nanos(grace)).min(NEVER - 1);
         self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
+        self.stop_is_news = true;
     }
 
     /// A copy of the counters, with the values that are derived filled in.

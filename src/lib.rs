@@ -106,6 +106,7 @@
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
 //! | read and write addresses | [`Endpoint`], [`Addr`], [`UnixAddr`], [`Network`], [`resolve()`], [`parse_ip`], [`split_host_port`], [`join_host_port`] |
+//! | find messages in a stream | [`codec`] |
 //! | set limits | [`Config`], [`Limits`], [`Overload`], [`PanicPolicy`] |
 //! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
@@ -115,11 +116,12 @@
 //!
 //! # Not there
 //!
-//! TLS and codecs are not there yet; async/await, Windows and thread pools never will be.
+//! TLS is not there yet; async/await, Windows and thread pools never will be.
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 mod address;
 mod backoff;
+pub mod codec;
 mod config;
 mod connection;
 mod context;
@@ -132,12 +134,15 @@ mod error;
 mod fd;
 mod handle;
 mod handler;
+mod inherit;
 mod input;
 mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod messages;
 mod mux;
+mod options;
 mod outbound;
 mod packet_queue;
 mod packet_socket;
@@ -148,6 +153,7 @@ mod sources;
 mod stats;
 mod timer;
 mod token;
+mod unix_path;
 mod watch;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
@@ -160,6 +166,7 @@ pub use endpoint::{Endpoint, join_host_port, split_host_port};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
+pub use inherit::{Inherited, inherited};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;

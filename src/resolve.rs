@@ -24,7 +24,7 @@ use crate::kernel::os::resolver;
 /// simply dialed.
 ///
 /// - Of a host's addresses the first IPv4 one is taken, else the first; IPv6 first if the
-///   text contains a `[` (`[localhost]:80`), on raw IP if it contains a colon.
+///   text contains a `[` (`[localhost]:80`).
 /// - An empty host is a wildcard: `0.0.0.0` on `tcp4`, `udp4`, `ip` and `ip4`, else `::`.
 /// - Raw IP has no port: the address's is 0. The protocol may be left out (`ip4`), since
 ///   the address does not depend on it.
@@ -57,11 +57,9 @@ pub fn resolve(network: &str, address: &str) -> Result<Addr, Error> {
         .resolve_zone(resolver::interface_index)
         .map_err(fail)?;
     let looked_up = addresses(&endpoint).map_err(fail)?;
-    let mark = if network.is_raw() { ':' } else { '[' };
-    let prefer = if address.contains(mark) {
-        Prefer::V6
-    } else {
-        Prefer::V4
+    let prefer = match address.contains('[') {
+        true => Prefer::V6,
+        false => Prefer::V4,
     };
     one_address(&endpoint, &looked_up, prefer).map_err(fail)
 }

@@ -373,6 +373,22 @@ fn a_graceful_stop_tells_everybody_and_comes_last() {
 }
 
 #[test]
+fn a_stop_asked_for_at_the_start_does_not_wait_for_its_grace() {
+    struct Brief;
+    impl Handler for Brief {
+        type Session = ();
+        fn on_start(&mut self, cx: &mut Context<'_>, _: &Handle<Self>) -> io::Result<()> {
+            cx.shutdown(LONG);
+            Ok(())
+        }
+    }
+    let mut reactor = Reactor::new(Brief).unwrap();
+    let began = Instant::now();
+    reactor.run().unwrap();
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_stop_without_grace_aborts_everybody_at_once() {
     let server = serve(App {
         stubborn: true,

@@ -8,6 +8,7 @@ mod util;
 use std::collections::BTreeSet;
 use std::io::{self, PipeReader, Read, Write, pipe};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -17,7 +18,7 @@ use util::{PATIENCE, connect, eventually, ms, read_exactly, read_to_eof, send};
 use windlass::sim::{Call, Client, Remote, World};
 use windlass::{
     Backoff, Bind, CloseReason, Closed, Config, Conn, ConnId, Context, Datagram, Deadline,
-    Delivery, Dial, DialId, Error, Handle, Handler, Input, Interest, ListenerId, Mux, PartId,
+    Delivery, Dial, DialId, Error, Flow, Handle, Handler, Input, Interest, ListenerId, Mux, PartId,
     PostError, Reactor, Ready, Socket, SocketId, Stats, Summary, TimerId, WatchId,
 };
 
@@ -197,6 +198,11 @@ impl Lines {
                 writeln!(conn, "{open} open");
                 Ok(())
             }
+            "flood" => {
+                let much = 2 * conn.limits().high;
+                assert_eq!(conn.write(&vec![b'.'; much]), Flow::Full);
+                Ok(())
+            }
             "timer" => {
                 conn.set_timer(conn.now() + ms(10));
                 Ok(())
@@ -244,6 +250,11 @@ impl Handler for Lines {
             writeln!(conn, "{} {line}", count.lines);
             self.obey(conn, &line)?;
         }
+        Ok(())
+    }
+
+    fn on_write(&mut self, conn: &mut Conn<'_>, count: &mut Count) -> io::Result<()> {
+        writeln!(conn, "room after {} lines", count.lines);
         Ok(())
     }
 
@@ -480,6 +491,19 @@ fn each_part_is_served_as_if_it_were_alone() {
     assert_eq!(it.diary.count("web: close: end of stream"), 1);
     assert_eq!(it.diary.count("lines: close: end of stream"), 2);
     assert_eq!(it.sessions.count(), (3, 3));
+}
+
+#[test]
+fn the_part_that_wrote_too_much_hears_of_room_again() {
+    let mut it = Both::new();
+    it.world.faults().buffers(4096, 4096);
+    it.connect(WEB);
+    let client = it.connect(LINES);
+    it.world.stop_reading(client);
+    assert_eq!(it.say(client, "flood\n"), "");
+    it.world.resume_reading(client);
+    let heard = it.hear(client);
+    assert!(heard.ends_with(".room after 1 lines\n"), "{}", heard.len());
 }
 
 #[test]
@@ -775,6 +799,7 @@ fn sessions_of_a_mux_that_was_replaced_are_never_lent_to_its_successor() {
     assert!(it.world.saw_eof(lines));
     it.world.close(lines);
     it.world.close(web);
+    it.world.run();
     assert_eq!(it.say(newcomer, "deux\n"), "2 deux\n");
     assert_eq!(it.world.handler().part(new).unwrap().conns.len(), 1);
     assert_eq!(it.world.stats().panics, 0);
@@ -1304,6 +1329,25 @@ fn datagrams_and_their_deadlines_go_to_the_part_that_bound_the_socket() {
 }
 
 #[test]
+fn a_simulated_loop_has_sockets_of_its_parts() {
+    let mut mux = Mux::new();
+    let text = mux.add(Post::new("text"));
+    let bytes = mux.add(Post::new(b"bytes".to_vec()));
+    let mut world = World::new(1, mux);
+    world.try_bind_for(text, "udp://10.0.0.1:53").unwrap();
+    let id = world.try_bind_for(bytes, "udp://10.0.0.1:54").unwrap();
+    let to = world.socket(id).unwrap().local_addr().unwrap();
+    let client = world.packet_client(([10, 0, 0, 2], 9));
+    world.send_datagram(client, &to, b"one");
+    world.run();
+    let answers = world.received_datagrams(client);
+    assert_eq!(answers, [(to, b"bytes".to_vec())]);
+    let mux = world.handler();
+    assert_eq!(mux.part(bytes).unwrap().came, [b"one"]);
+    assert!(mux.part(text).unwrap().came.is_empty());
+}
+
+#[test]
 fn an_error_of_a_socket_is_told_to_the_part_that_bound_it() {
     let mut it = Posts::new();
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -1320,13 +1364,23 @@ fn an_error_of_a_socket_is_told_to_the_part_that_bound_it() {
 
 #[test]
 fn a_socket_that_was_full_says_so_to_the_part_that_bound_it() {
+    let dir = std::env::temp_dir().join(format!("windlass-mux-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let sink = UnixDatagram::bind(dir.join("sink")).unwrap();
+    sink.set_nonblocking(true).unwrap();
     let mut it = Posts::new();
-    let bind = Bind::connect(it.addrs[0]).unwrap().queue_limit(1);
+    let to = format!("unixgram://{}/sink", dir.display());
+    let bind = Bind::connect(to.as_str()).unwrap().queue_limit(512);
     let id = it.reactor.bind_for(it.bytes, bind).unwrap();
     let mut socket = it.reactor.socket(id).unwrap();
+    // Until the sink's queue is full, and ours.
     while socket.send(b"x") == Delivery::Queued {}
-    it.until(|it| it.bytes().writable > 0 && !it.text().came.is_empty());
+    it.until(|it| {
+        while sink.recv(&mut [0; 9]).is_ok() {}
+        it.bytes().writable > 0
+    });
     assert_eq!(it.text().writable, 0);
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The real kernel: the verbs of [`Kernel`] on mio, socket2 and libc.
 //!
-//! Owns the poller, the buffer that mio fills, the wake-up channel, the thread that looks
-//! names up, the state of a small random number generator, and every difference between
-//! Linux, FreeBSD, NetBSD and macOS.
-//! It never knows what an errno means for a listener or a connection, what a token stands
+//! Owns the poller, the buffer that mio fills, the wake-up channel, and the list of verbs;
+//! what a verb does beyond a call or two has a room of its own, and so have the addresses and
+//! limits of the system. Together they know every difference between Linux, FreeBSD, NetBSD
+//! and macOS.
+//! They never know what an errno means for a listener or a connection, what a token stands
 //! for, or which descriptors are open: each verb is one thing done and its answer passed on.
+//! The one thing remembered of a descriptor is the family of a datagram socket.
 
 #![allow(
     unsafe_code,
@@ -13,7 +15,6 @@
 )]
 
 use std::collections::hash_map::RandomState;
-use std::ffi::CString;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, IoSlice, Read};
@@ -310,10 +311,7 @@ impl Kernel for OsKernel {
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {
-        let name = CString::new(name).ok()?;
-        // SAFETY: the name ends with a nul, and the call only reads it.
-        let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-        (index != 0).then_some(index)
+        resolver::interface_index(name)
     }
 
     fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {

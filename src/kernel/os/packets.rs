@@ -24,7 +24,7 @@ use crate::kernel::{
 /// Control messages of one datagram: where it was sent to. Two may come on a dual-stack socket.
 const CONTROL_BYTES: usize = 2 * space(size_of::<libc::in6_pktinfo>());
 
-/// What the system calls by the first bytes of an address.
+/// Which addresses a socket can be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Family {
     V4,
@@ -278,7 +278,9 @@ fn note(
     neighbour: Option<&Addr>,
     size: usize,
 ) {
-    arrival.len = (header.msg_len as usize).min(size);
+    #[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
+    let length = header.msg_len as usize;
+    arrival.len = length.min(size);
     arrival.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
     let name = mem::replace(&mut slot.name, SockAddrStorage::zeroed());
     // SAFETY: the system wrote an address of that length, or nothing, which is zeroes.
@@ -379,7 +381,7 @@ fn load(header: &mut libc::msghdr, part: &mut libc::iovec, name: Option<&SockAdd
 }
 
 /// EAFNOSUPPORT, whatever the system would say, for an address that the socket can't reach.
-fn for_family(family: Family, to: &Addr) -> Result<SockAddr, Errno> {
+pub(super) fn for_family(family: Family, to: &Addr) -> Result<SockAddr, Errno> {
     match (family, to) {
         (Family::Unix, Addr::Unix(_)) => sock_addr(to),
         (Family::Unix, Addr::Ip(_)) | (_, Addr::Unix(_)) => Err(Errno(libc::EAFNOSUPPORT)),
@@ -393,7 +395,6 @@ fn for_family(family: Family, to: &Addr) -> Result<SockAddr, Errno> {
 }
 
 /// How many a call has done, or what it left in `errno`.
-#[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
 macro_rules! counted {
     ($answer:expr) => {
         match usize::try_from($answer) {

@@ -374,6 +374,9 @@ fn what_is_always_ready_cannot_be_watched() {
         let fd = kernel.keep(file.into()).unwrap();
         let refused = kernel.watch(fd, token(4), Interest::Read);
         assert_eq!(refused, Err(Errno(libc::EPERM)));
+        // epoll would say so itself, kqueue would not.
+        let asked = crate::kernel::os::handover::must_be_watchable(fd);
+        assert_eq!(asked, Err(Errno(libc::EPERM)));
         kernel.close(fd);
     }
 }

@@ -139,7 +139,9 @@ fn a_batch_has_every_datagram_in_order_with_its_bounds_and_sender() {
     );
     assert_eq!(came[0].0, b"first");
     assert!(came.iter().all(|(_, arrival)| arrival.to.is_none()));
-    [here_fd, a, b].map(|fd| kernel.close(fd));
+    for fd in [here_fd, a, b] {
+        kernel.close(fd);
+    }
 }
 
 #[test]
@@ -240,7 +242,9 @@ fn a_connected_socket_hears_and_speaks_to_its_peer_only() {
     assert_eq!(kernel.send_packets(fd, &[unaddressed]), Ok(1));
     let came = received(&mut kernel, peer, 1);
     assert_eq!((&came[0].0[..], &came[0].1.from), (&b"answer"[..], &own));
-    [fd, peer, stranger].map(|fd| kernel.close(fd));
+    for fd in [fd, peer, stranger] {
+        kernel.close(fd);
+    }
 }
 
 #[test]
@@ -327,6 +331,21 @@ fn a_socket_refuses_addresses_of_a_family_that_it_has_not() {
         assert!(SockRef::from(&fd).only_v6().unwrap());
         assert_eq!(kernel.send_packets(fd, &[packet(b"x", &v4)]), refused);
         kernel.close(fd);
+    }
+}
+
+/// Linux takes the plain address on such a socket as well, the other systems don't.
+#[test]
+fn ipv4_is_given_to_a_dual_stack_socket_in_its_mapped_form() {
+    use crate::kernel::os::packets::{Family, for_family};
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9));
+    for addr in [Addr::from(v4), Addr::Ip(mapped)] {
+        let on_dual_stack = for_family(Family::DualStack, &addr).unwrap();
+        assert_eq!(on_dual_stack.as_socket(), Some(mapped));
+        let on_v4 = for_family(Family::V4, &addr).unwrap();
+        assert_eq!(on_v4.as_socket(), Some(v4));
+        assert!(for_family(Family::V6, &addr).is_err());
     }
 }
 
@@ -656,7 +675,9 @@ fn unix_datagrams_name_their_sender() {
             (64, true, from)
         ]
     );
-    [fd, named_fd, unnamed].map(|fd| kernel.close(fd));
+    for fd in [fd, named_fd, unnamed] {
+        kernel.close(fd);
+    }
     assert_eq!(
         scratch.names().len(),
         2,

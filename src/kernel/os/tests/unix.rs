@@ -313,7 +313,9 @@ fn options_of_tcp_are_passed_over() {
     let size = |fd: &Fd| SockRef::from(fd).send_buffer_size().unwrap();
     assert_ne!(size(&fd), before);
     assert_eq!(size(&fd), size(&dialed));
-    [fd, dialed, listener].map(|fd| kernel.close(fd));
+    for fd in [fd, dialed, listener] {
+        kernel.close(fd);
+    }
 }
 
 #[test]
@@ -356,7 +358,7 @@ fn a_knock_tells_whether_somebody_serves_the_path() {
         ..listen_at(scratch.addr("s"))
     };
     let name = spec.addr.as_unix().unwrap().clone();
-    let mut knock = |kernel: &mut OsKernel| kernel.knock(&name, Transport::Stream);
+    let knock = |kernel: &mut OsKernel| kernel.knock(&name, Transport::Stream);
     assert_eq!(knock(&mut kernel), Err(Errno(libc::ENOENT)));
     let listener = kernel.listen(&spec).unwrap();
     assert_eq!(knock(&mut kernel), Ok(()));
