@@ -795,7 +795,7 @@ impl Core {
         self.engine.connected.push(conn);
     }
 
-    /// Ends without a name, as Unix sockets have them, are alike and not the same.
+    /// TCP alone connects to itself; the rest need not be asked.
     fn is_self_connected(&mut self, conn: Token, peer: &Addr) -> bool {
         let Self { conns, engine, .. } = self;
         conns
