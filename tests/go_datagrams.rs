@@ -540,31 +540,31 @@ fn what_cannot_be_sent_says_so_in_gos_words() {
     };
     let (connected, own) = local(&mut reactor, Bind::connect(to).unwrap());
     let (unconnected, other) = local(&mut reactor, Bind::new("127.0.0.1:0").unwrap());
-    type Act = fn(&mut Socket<'_>, SocketAddr);
+    type Act = fn(&mut Socket<'_>, SocketAddr) -> Delivery;
     let rows: [(SocketId, Act, String); 5] = [
         (
             connected,
-            |socket, _| drop(socket.send(b"x")),
+            |socket, _| socket.send(b"x"),
             format!("read udp {own}->{to}: read: connection refused"),
         ),
         (
             connected,
-            |socket, _| drop(socket.send(&[0; 65_508])),
+            |socket, _| socket.send(&[0; 65_508]),
             format!("write udp {own}->{to}: write: message too long"),
         ),
         (
             unconnected,
-            |socket, to| drop(socket.send_to(&[0; 65_508], to)),
+            |socket, to| socket.send_to(&[0; 65_508], to),
             format!("write udp {other}->{to}: sendto: message too long"),
         ),
         (
             unconnected,
-            |socket, _| drop(socket.send(b"x")),
+            |socket, _| socket.send(b"x"),
             format!("write udp {other}: write: destination address required"),
         ),
         (
             connected,
-            |socket, to| drop(socket.send_to(b"x", to)),
+            |socket, to| socket.send_to(b"x", to),
             format!("write udp {own}->{to}: use of WriteTo with pre-connected connection"),
         ),
     ];
@@ -630,41 +630,43 @@ fn a_socket_can_send_to_itself_and_have_buffers_of_its_own() {
 /// that is.
 const CLIENTS: usize = 3;
 
+/// Where the server is bound, and where its clients are and send to.
+const SERVERS: [(&str, &str, &str, &str); 26] = [
+    ("udp", ":0", "udp", "127.0.0.1"),
+    ("udp", "0.0.0.0:0", "udp", "127.0.0.1"),
+    ("udp", "[::ffff:0.0.0.0]:0", "udp", "127.0.0.1"),
+    ("udp", "[::]:0", "udp", "[::1]"),
+    ("udp", ":0", "udp", "[::1]"),
+    ("udp", "0.0.0.0:0", "udp", "[::1]"),
+    ("udp", "[::ffff:0.0.0.0]:0", "udp", "[::1]"),
+    ("udp", "[::]:0", "udp", "127.0.0.1"),
+    ("udp", ":0", "udp4", "127.0.0.1"),
+    ("udp", "0.0.0.0:0", "udp4", "127.0.0.1"),
+    ("udp", "[::ffff:0.0.0.0]:0", "udp4", "127.0.0.1"),
+    ("udp", "[::]:0", "udp6", "[::1]"),
+    ("udp", ":0", "udp6", "[::1]"),
+    ("udp", "0.0.0.0:0", "udp6", "[::1]"),
+    ("udp", "[::ffff:0.0.0.0]:0", "udp6", "[::1]"),
+    ("udp", "[::]:0", "udp4", "127.0.0.1"),
+    ("udp", "127.0.0.1:0", "udp", "127.0.0.1"),
+    ("udp", "[::ffff:127.0.0.1]:0", "udp", "127.0.0.1"),
+    ("udp", "[::1]:0", "udp", "[::1]"),
+    ("udp4", ":0", "udp4", "127.0.0.1"),
+    ("udp4", "0.0.0.0:0", "udp4", "127.0.0.1"),
+    ("udp4", "[::ffff:0.0.0.0]:0", "udp4", "127.0.0.1"),
+    ("udp4", "127.0.0.1:0", "udp4", "127.0.0.1"),
+    ("udp6", ":0", "udp6", "[::1]"),
+    ("udp6", "[::]:0", "udp6", "[::1]"),
+    ("udp6", "[::1]:0", "udp6", "[::1]"),
+];
+
 // Go 117, TestUDPServer.
 #[test]
 fn servers_and_clients_meet_in_every_spelling() {
     if !has_ipv6() {
         return;
     }
-    let rows = [
-        ("udp", ":0", "udp", "127.0.0.1"),
-        ("udp", "0.0.0.0:0", "udp", "127.0.0.1"),
-        ("udp", "[::ffff:0.0.0.0]:0", "udp", "127.0.0.1"),
-        ("udp", "[::]:0", "udp", "[::1]"),
-        ("udp", ":0", "udp", "[::1]"),
-        ("udp", "0.0.0.0:0", "udp", "[::1]"),
-        ("udp", "[::ffff:0.0.0.0]:0", "udp", "[::1]"),
-        ("udp", "[::]:0", "udp", "127.0.0.1"),
-        ("udp", ":0", "udp4", "127.0.0.1"),
-        ("udp", "0.0.0.0:0", "udp4", "127.0.0.1"),
-        ("udp", "[::ffff:0.0.0.0]:0", "udp4", "127.0.0.1"),
-        ("udp", "[::]:0", "udp6", "[::1]"),
-        ("udp", ":0", "udp6", "[::1]"),
-        ("udp", "0.0.0.0:0", "udp6", "[::1]"),
-        ("udp", "[::ffff:0.0.0.0]:0", "udp6", "[::1]"),
-        ("udp", "[::]:0", "udp4", "127.0.0.1"),
-        ("udp", "127.0.0.1:0", "udp", "127.0.0.1"),
-        ("udp", "[::ffff:127.0.0.1]:0", "udp", "127.0.0.1"),
-        ("udp", "[::1]:0", "udp", "[::1]"),
-        ("udp4", ":0", "udp4", "127.0.0.1"),
-        ("udp4", "0.0.0.0:0", "udp4", "127.0.0.1"),
-        ("udp4", "[::ffff:0.0.0.0]:0", "udp4", "127.0.0.1"),
-        ("udp4", "127.0.0.1:0", "udp4", "127.0.0.1"),
-        ("udp6", ":0", "udp6", "[::1]"),
-        ("udp6", "[::]:0", "udp6", "[::1]"),
-        ("udp6", "[::1]:0", "udp6", "[::1]"),
-    ];
-    for (server_network, server_host, network, host) in rows {
+    for (server_network, server_host, network, host) in SERVERS {
         let place = format!("{server_network}://{server_host}");
         let mut reactor = reactor();
         let server = reactor.bind(place.as_str()).expect(&place);
