@@ -356,7 +356,8 @@ pub(crate) const LOST_IN_A_ROW: u32 = 64;
 pub(crate) const ERRORS_IN_A_ROW: u32 = 64;
 
 /// First and longest wait before something is tried again that nobody announces: a datagram
-/// for which the kernel had no memory, a Unix receiver that was full.
+/// for which the kernel had no memory, a Unix receiver that was full, a Unix listener whose
+/// accept queue was.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::address::{Addr, UnixAddr};
+use crate::address::{Addr, Network, UnixAddr};
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -369,6 +369,20 @@ pub(crate) struct Adopted {
     pub(crate) local: Addr,
     /// The other end; `None` if it is not connected.
     pub(crate) peer: Option<Addr>,
+}
+
+impl Adopted {
+    /// What is spoken on it.
+    pub(crate) fn network(&self) -> Network {
+        match (&self.local, self.transport) {
+            (Addr::Ip(_), Transport::Stream | Transport::Records) => Network::Tcp,
+            (Addr::Ip(_), Transport::Datagrams) => Network::Udp,
+            (_, Transport::Raw(protocol)) => Network::Ip(protocol),
+            (Addr::Unix(_), Transport::Stream) => Network::Unix,
+            (Addr::Unix(_), Transport::Records) => Network::Unixpacket,
+            (Addr::Unix(_), Transport::Datagrams) => Network::Unixgram,
+        }
+    }
 }
 
 /// Names one look-up, so that its answer finds whoever asked.

@@ -1,0 +1,44 @@
+//! The options of a stream that accepted and dialed connections have alike, as builders
+//! offer them.
+
+use crate::kernel::{Keepalive, StreamOptions};
+
+/// What a stream has unless somebody asks for something else: Go's defaults.
+pub(crate) fn of_a_stream() -> StreamOptions {
+    StreamOptions {
+        nodelay: Some(true),
+        keepalive: Some(Keepalive::default()),
+        ..StreamOptions::default()
+    }
+}
+
+/// The four setters of a builder with a field `options: StreamOptions`.
+macro_rules! stream_options {
+    ($whose:literal) => {
+        #[doc = concat!("TCP_NODELAY for ", $whose, ". Default: on, as in Go. Unix sockets have no such option.")]
+        pub fn nodelay(mut self, on: bool) -> Self {
+            self.options.nodelay = Some(on);
+            self
+        }
+
+        #[doc = concat!("Keep-alive probing for ", $whose, ", on TCP. Default: [`Keepalive::default`].")]
+        pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
+            self.options.keepalive = keepalive;
+            self
+        }
+
+        #[doc = concat!("SO_RCVBUF of ", $whose, ", in bytes; the kernel rounds. Default: the system's.")]
+        pub fn receive_buffer(mut self, bytes: usize) -> Self {
+            self.options.receive_buffer = Some(bytes);
+            self
+        }
+
+        #[doc = concat!("SO_SNDBUF of ", $whose, ", in bytes; the kernel rounds. Default: the system's.")]
+        pub fn send_buffer(mut self, bytes: usize) -> Self {
+            self.options.send_buffer = Some(bytes);
+            self
+        }
+    };
+}
+
+pub(crate) use stream_options;
