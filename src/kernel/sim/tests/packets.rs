@@ -28,6 +28,7 @@ pub(super) fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
         destinations: false,
         receive_buffer: None,
         send_buffer: None,
+        prepare: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn dial_spec(path: &str, transport: Transport) -> DialSpec {
         transport,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 
