@@ -783,7 +783,7 @@ impl Core {
             Place::Adopted(fd) => {
                 let adopted = self.engine.kernel.adopt_packets(fd);
                 let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                let network = network_of(&adopted.local, adopted.transport);
+                let network = adopted.network();
                 let opened = Opened {
                     fd: adopted.fd,
                     network,
@@ -1076,14 +1076,6 @@ fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, F
             .map_err(fault("setsockopt"))?;
     }
     engine.kernel.local_addr(fd).map_err(fault("getsockname"))
-}
-
-fn network_of(local: &Addr, transport: Transport) -> Network {
-    match (local, transport) {
-        (Addr::Unix(_), _) => Network::Unixgram,
-        (Addr::Ip(_), Transport::Raw(protocol)) => Network::Ip(protocol),
-        (Addr::Ip(_), _) => Network::Udp,
-    }
 }
 
 /// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low
