@@ -794,7 +794,7 @@ impl PacketSocket {
     }
 
     pub(crate) fn set_option(
-        &mut self,
+        &self,
         option: PacketOption,
         engine: &mut Engine,
     ) -> Result<(), Errno> {
