@@ -1378,7 +1378,9 @@ fn a_socket_closed_in_any_callback_is_closed_once_and_for_all() {
     let closers: [fn(&mut App); 4] = [
         |app| app.hear = |socket, _| socket.close(),
         |app| {
-            app.on_error = |cx, socket| cx.socket(socket).into_iter().for_each(|mut it| it.close())
+            app.on_error = |cx, socket| {
+                cx.socket(socket).into_iter().for_each(|mut it| it.close());
+            };
         },
         |app| app.on_timeout = |socket, _| socket.close(),
         |app| app.on_writable = |socket| socket.close(),
