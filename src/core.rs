@@ -201,8 +201,13 @@ impl Drop for Core {
         for listener in self.listeners.iter() {
             listener.held().give_back(&mut self.engine);
         }
-        for fd in self.sockets.iter().filter_map(PacketSocket::fd) {
-            self.engine.kernel.close(fd);
+        for socket in self.sockets.iter() {
+            if let Some(path) = socket.path() {
+                unix_path::remove_if_ours(self.engine.kernel.as_mut(), path);
+            }
+            if let Some(fd) = socket.fd() {
+                self.engine.kernel.close(fd);
+            }
         }
         for watch in self.watches.iter() {
             // The descriptor is handed out to be closed by being dropped.

@@ -32,6 +32,7 @@ use crate::listener::has_no_ipv6;
 use crate::packet_queue::PacketQueue;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{Owner, SocketId, Token};
+use crate::unix_path::{self, Owned};
 
 /// Send calls of one flush to Unix receivers, each with one datagram: as many datagrams as
 /// any other socket may send.
@@ -65,6 +66,8 @@ pub(crate) struct PacketSocket {
     retry_after: Duration,
     /// The end of the linger time, once `close` was called; of the look-up, before it is open.
     ends_at: Nanos,
+    /// The path that goes when the socket does.
+    path: Option<Owned>,
     entry: Option<Entry>,
     errors_in_a_row: u32,
     /// Sends that failed for an earlier one's sake, without one in between that left.
@@ -116,6 +119,7 @@ struct Opened {
     network: Network,
     local: Addr,
     remote: Option<Addr>,
+    path: Option<Owned>,
 }
 
 impl PacketSocket {
@@ -141,6 +145,7 @@ impl PacketSocket {
             retry_at: NEVER,
             retry_after: config::RETRY_FIRST,
             ends_at: NEVER,
+            path: None,
             entry: None,
             errors_in_a_row: 0,
             refused_in_a_row: 0,
@@ -156,6 +161,11 @@ impl PacketSocket {
 
     pub(crate) fn fd(&self) -> Option<Fd> {
         self.fd
+    }
+
+    /// What is to be removed with it.
+    pub(crate) fn path(&self) -> Option<&Owned> {
+        self.path.as_ref()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -664,6 +674,9 @@ impl PacketSocket {
             engine.kernel.deregister(fd);
             engine.kernel.close(fd);
         }
+        if let Some(path) = &self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
     }
 
     // Deadlines.
@@ -838,12 +851,13 @@ impl Core {
             Place::Adopted(fd) => {
                 let adopted = self.engine.kernel.adopt_packets(fd);
                 let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                let network = network_of(&adopted.local, adopted.transport);
+                let network = adopted.network();
                 let opened = Opened {
                     fd: adopted.fd,
                     network,
                     local: adopted.local,
                     remote: adopted.peer,
+                    path: None,
                 };
                 self.admit_socket(opened, &options, owner)
             }
@@ -886,6 +900,7 @@ impl Core {
         socket.fd = Some(opened.fd);
         let place = opened.local.clone();
         (socket.local, socket.remote) = (Some(opened.local), opened.remote);
+        socket.path = opened.path;
         engine
             .kernel
             .register(opened.fd, token, Interest::ReadWrite)
@@ -1012,12 +1027,13 @@ fn listen(
         spec.local = Some(local);
         spec.only_v6 = only_v6;
         match open(&spec, options, engine) {
-            Ok((fd, local)) => {
+            Ok((fd, local, path)) => {
                 return Ok(Opened {
                     fd,
                     network,
                     local,
                     remote: None,
+                    path,
                 });
             }
             Err(fault) => {
@@ -1048,11 +1064,12 @@ fn connect(
     let mut spec = spec(network, options);
     (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
     match open(&spec, options, engine) {
-        Ok((fd, local)) => Ok(Opened {
+        Ok((fd, local, path)) => Ok(Opened {
             fd,
             network,
             local,
             remote: Some(remote),
+            path,
         }),
         Err(fault) => {
             let error = Error::new(Op::Dial, Some(network), Some(remote.into()), fault);
@@ -1077,17 +1094,44 @@ fn spec(network: Network, options: &BindOptions) -> BindSpec {
         destinations: options.destinations,
         receive_buffer: options.receive_buffer,
         send_buffer: options.send_buffer,
+        prepare: options.prepare.clone(),
     }
 }
 
-/// One socket, a member of its groups, and its own end. Nothing stays open if a step fails.
-fn open(spec: &BindSpec, options: &BindOptions, engine: &mut Engine) -> Result<(Fd, Addr), Fault> {
-    let fd = engine.kernel.bind(spec)?;
-    let prepared = prepare(fd, options, engine);
-    if prepared.is_err() {
-        engine.kernel.close(fd);
+/// One socket, a member of its groups, its own end, and the path that goes with it. Nothing
+/// stays open if a step fails.
+fn open(
+    spec: &BindSpec,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<(Fd, Addr, Option<Owned>), Fault> {
+    let (fd, path) = bind_path(spec, options, engine)?;
+    let path = path.filter(|_| options.unlink_on_close);
+    match prepare(fd, options, engine) {
+        Ok(local) => Ok((fd, local, path)),
+        Err(fault) => {
+            engine.kernel.close(fd);
+            if let Some(path) = path {
+                unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
+            }
+            Err(fault)
+        }
     }
-    prepared.map(|local| (fd, local))
+}
+
+fn bind_path(
+    spec: &BindSpec,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<(Fd, Option<Owned>), Fault> {
+    let kernel = engine.kernel.as_mut();
+    match &spec.local {
+        Some(local) if options.repair_path => {
+            unix_path::bind_repairing(kernel, local, spec.transport, |kernel| kernel.bind(spec))
+        }
+        Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.bind(spec)),
+        None => kernel.bind(spec).map(|fd| (fd, None)),
+    }
 }
 
 fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
@@ -1100,14 +1144,6 @@ fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, F
             .map_err(fault("setsockopt"))?;
     }
     engine.kernel.local_addr(fd).map_err(fault("getsockname"))
-}
-
-fn network_of(local: &Addr, transport: Transport) -> Network {
-    match (local, transport) {
-        (Addr::Unix(_), _) => Network::Unixgram,
-        (Addr::Ip(_), Transport::Raw(protocol)) => Network::Ip(protocol),
-        (Addr::Ip(_), _) => Network::Udp,
-    }
 }
 
 /// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low
