@@ -114,6 +114,6 @@ fn main() -> ExitCode {
         // A side that takes nothing is as good as silent, and has as much time.
         (config.idle_timeout, config.write_stall_timeout) = (idle, idle);
         let reactor = Reactor::with_config(Relay { server, sides }, config)?;
-        util::run(reactor, &listen)
+        util::serve(reactor, &listen)
     })
 }

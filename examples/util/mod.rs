@@ -1,7 +1,7 @@
 //! What several examples need and none is about: the command line, signals, exit status.
 //!
 //! An example hands [`main`] its help and what it does: it takes the [`Args`] apart, makes a
-//! reactor, and has that [`run`]. The example `echo` does all of it by itself.
+//! reactor, and lets that [`serve`]. The example `echo` does all of it by itself.
 
 #![allow(dead_code, reason = "every example uses its own part of this")]
 
@@ -13,7 +13,7 @@ use std::{env, thread};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use windlass::{Addr, Handler, Listen, PostError, Reactor};
+use windlass::{Handler, Listen, PostError, Reactor};
 
 /// How long connections may take to finish once a stop was asked for.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -71,20 +71,28 @@ fn refuse(arg: &str) -> ! {
     process::exit(2)
 }
 
-/// Listens, says where, and lets the loop turn until a signal has stopped it.
-pub(crate) fn run<H: Handler + 'static>(mut reactor: Reactor<H>, address: &str) -> io::Result<()> {
+/// Listens, and then [`run`]s: the rest of a server that has one loop.
+pub(crate) fn serve<H>(mut reactor: Reactor<H>, address: &str) -> io::Result<()>
+where
+    H: Handler + 'static,
+{
     let address = listen(&mut reactor, Listen::new(address)?)?;
+    run(reactor, &address)
+}
+
+/// Begins to listen, and answers where: port 0 has become a real one.
+pub(crate) fn listen<H: Handler>(reactor: &mut Reactor<H>, listen: Listen) -> io::Result<String> {
+    let id = reactor.listen(listen)?;
+    let listener = reactor.listener(id).ok_or(io::ErrorKind::NotFound)?;
+    Ok(listener.local_addr().to_string())
+}
+
+/// Says where the program listens, and lets the loop turn until a signal has stopped it.
+pub(crate) fn run<H: Handler + 'static>(mut reactor: Reactor<H>, address: &str) -> io::Result<()> {
     let handle = reactor.handle();
     on_signal(move |grace| handle.shutdown(grace))?;
     writeln!(io::stdout(), "listening on {address}")?;
     reactor.run().map(drop)
-}
-
-/// Begins to listen, and answers where: port 0 has become a real one.
-pub(crate) fn listen<H: Handler>(reactor: &mut Reactor<H>, listen: Listen) -> io::Result<Addr> {
-    let id = reactor.listen(listen)?;
-    let listener = reactor.listener(id).ok_or(io::ErrorKind::NotFound)?;
-    Ok(listener.local_addr())
 }
 
 /// Calls `stop` at every Ctrl-C and SIGTERM, on a thread of its own, with the time that
