@@ -14,7 +14,7 @@
 mod util;
 
 use std::io::{self, Write};
-use std::{num::NonZeroUsize, process::ExitCode, thread};
+use std::{process::ExitCode, thread};
 
 use windlass::{Conn, Context, DialId, Handle, Handler, Input, Listen, ListenerId, Reactor};
 
@@ -87,8 +87,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(mut args: util::Args) -> io::Result<()> {
-    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let (loops, reuse_port) = (args.option("--loops", cores), args.flag("--reuse-port"));
+    let loops = args.option("--loops", util::cores());
+    let reuse_port = args.flag("--reuse-port");
     let [mut address] = args.rest(["127.0.0.1:3004"]);
     let (mut workers, mut threads) = (Vec::new(), Vec::new());
     for number in 1..=loops.get() {

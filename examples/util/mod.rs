@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "every example uses its own part of this")]
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::process::{self, ExitCode};
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,6 +33,11 @@ pub(crate) fn main(help: &str, run: impl FnOnce(Args) -> io::Result<()>) -> Exit
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// How many threads the machine has for us.
+pub(crate) fn cores() -> NonZeroUsize {
+    thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// The command line, from which one thing after the other is taken. What makes no sense ends
@@ -72,11 +78,8 @@ fn refuse(arg: &str) -> ! {
 }
 
 /// Listens, and then [`run`]s: the rest of a server that has one loop.
-pub(crate) fn serve<H>(mut reactor: Reactor<H>, address: &str) -> io::Result<()>
-where
-    H: Handler + 'static,
-{
-    let address = listen(&mut reactor, Listen::new(address)?)?;
+pub(crate) fn serve<H: Handler + 'static>(mut reactor: Reactor<H>, at: &str) -> io::Result<()> {
+    let address = listen(&mut reactor, Listen::new(at)?)?;
     run(reactor, &address)
 }
 
