@@ -2,117 +2,118 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use super::requests::integer;
+use windlass::{Context, TimerId};
 
 /// What an entry costs beside its bytes: its places in both tables, headers of allocations.
 const ENTRY: usize = 256;
+/// Keys that one turn may bury, so that a million with one end do not hold everybody up.
+const SWEEP: usize = 10_000;
 
-/// There is no room for this.
-pub(crate) struct Full;
+pub(crate) type Args<'a> = &'a [&'a [u8]];
+/// An error is an answer, too.
+pub(crate) type Answer<T> = Result<T, String>;
+/// A value, and when it ends.
+pub(crate) type Entry = (Arc<[u8]>, Option<Instant>);
 
+#[derive(Default)]
 pub(crate) struct Store {
-    entries: HashMap<Arc<[u8]>, Entry>,
-    /// The keys that have an end, the first one first.
-    ends: BTreeSet<(Instant, Arc<[u8]>)>,
+    pub(crate) entries: HashMap<Vec<u8>, Entry>,
+    /// The keys that have an end, the first one first. The loop looks when that has come.
+    ends: BTreeSet<(Instant, Vec<u8>)>,
+    alarm: Option<TimerId>,
     pub(crate) held: usize,
     limit: usize,
-}
-
-pub(crate) struct Entry {
-    pub(crate) value: Box<[u8]>,
-    pub(crate) end: Option<Instant>,
 }
 
 impl Store {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
-            ends: BTreeSet::new(),
-            held: 0,
             limit,
+            ..Self::default()
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.limit);
     }
 
     /// An entry whose end has passed is not there, whether or not it was buried already.
-    pub(crate) fn get(&mut self, key: &[u8], now: Instant) -> Option<&Entry> {
-        let end = self.entries.get(key)?.end;
-        if end.is_some_and(|end| end <= now) {
-            self.bury(key);
+    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Entry> {
+        let entry = self.entries.get(key).cloned();
+        entry.filter(|(_, end)| end.is_none_or(|end| end > now))
+    }
+
+    /// Replaces what is under a key. Nothing always fits.
+    pub(crate) fn put(&mut self, key: &[u8], new: Option<Entry>) -> Result<(), &'static str> {
+        let cost = |(value, _): &Entry| 2 * key.len() + value.len() + ENTRY;
+        let others = self.held - self.entries.get(key).map_or(0, cost);
+        let held = others + new.as_ref().map_or(0, cost);
+        if held > self.limit {
+            return Err("OOM command not allowed when used memory > 'maxmemory'.");
         }
-        self.entries.get(key)
+        self.held = held;
+        if let Some((_, Some(end))) = self.entries.remove(key) {
+            self.ends.remove(&(end, key.to_vec()));
+        }
+        if let Some((value, end)) = new {
+            self.ends.extend(end.map(|end| (end, key.to_vec())));
+            self.entries.insert(key.to_vec(), (value, end));
+        }
+        Ok(())
     }
 
-    /// Whether it was there.
-    pub(crate) fn remove(&mut self, key: &[u8], now: Instant) -> bool {
-        let there = self.get(key, now).is_some();
-        self.bury(key);
-        there
-    }
-
+    /// Puts a new value, if the options of `SET` let it.
     pub(crate) fn set(
         &mut self,
         key: &[u8],
         value: &[u8],
-        end: Option<Instant>,
-    ) -> Result<(), Full> {
-        let old = self.entries.get(key).map_or(0, |old| cost(key, &old.value));
-        if self.held - old + cost(key, value) > self.limit {
-            return Err(Full);
-        }
-        self.bury(key);
-        self.held += cost(key, value);
-        let key: Arc<[u8]> = key.into();
-        self.ends.extend(end.map(|end| (end, Arc::clone(&key))));
-        let value = value.into();
-        self.entries.insert(key, Entry { value, end });
-        Ok(())
-    }
-
-    /// Another end, or none, for a key that may be there.
-    pub(crate) fn set_end(&mut self, key: &[u8], end: Option<Instant>) {
-        let Some((key, mut entry)) = self.entries.remove_entry(key) else {
-            return;
-        };
-        if let Some(old) = entry.end {
-            self.ends.remove(&(old, Arc::clone(&key)));
-        }
-        self.ends.extend(end.map(|end| (end, Arc::clone(&key))));
-        entry.end = end;
-        self.entries.insert(key, entry);
-    }
-
-    fn bury(&mut self, key: &[u8]) {
-        if let Some((key, entry)) = self.entries.remove_entry(key) {
-            self.held -= cost(&key, &entry.value);
-            if let Some(end) = entry.end {
-                self.ends.remove(&(end, key));
+        mut options: Args,
+        now: Instant,
+    ) -> Answer<bool> {
+        let (mut end, mut there) = (None, None);
+        while let [option, rest @ ..] = options {
+            options = rest;
+            match (&*option.to_ascii_uppercase(), rest) {
+                (b"NX", _) if there.is_none() => there = Some(false),
+                (b"XX", _) if there.is_none() => there = Some(true),
+                (name @ (b"EX" | b"PX"), [time, rest @ ..]) if end.is_none() => {
+                    let unit = if name == b"PX" { 1 } else { 1000 };
+                    end = later(time, unit, now)?.filter(|end| *end > now);
+                    end.ok_or("ERR invalid expire time in 'set' command")?;
+                    options = rest;
+                }
+                _ => return Err("ERR syntax error".to_owned()),
             }
         }
-    }
-
-    pub(crate) fn next_end(&self) -> Option<Instant> {
-        self.ends.first().map(|(end, _)| *end)
-    }
-
-    /// Buries at most that many whose end has passed.
-    pub(crate) fn sweep(&mut self, now: Instant, most: usize) {
-        for _ in 0..most {
-            match self.ends.first().cloned() {
-                Some((end, key)) if end <= now => self.bury(&key),
-                _ => return,
-            }
+        let wanted = there.is_none_or(|there| there == self.get(key, now).is_some());
+        if wanted {
+            self.put(key, Some((value.into(), end)))?;
         }
+        Ok(wanted)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.ends.clear();
+        self.held = 0;
+    }
+
+    /// Buries what has ended, and sets the one timer for what ends next.
+    pub(crate) fn bury(&mut self, cx: &mut Context) {
+        let now = cx.now();
+        let over = |(end, _): &&(Instant, Vec<u8>)| *end <= now;
+        for _ in 0..SWEEP {
+            let Some((_, key)) = self.ends.first().filter(over).cloned() else {
+                break;
+            };
+            let _ = self.put(&key, None);
+        }
+        self.alarm.take().map(|timer| cx.cancel_timer(timer));
+        self.alarm = self.ends.first().map(|(end, _)| cx.set_timer(*end));
     }
 }
 
-fn cost(key: &[u8], value: &[u8]) -> usize {
-    key.len() + value.len() + ENTRY
+/// `None` if there is no such time. Units are in milliseconds.
+pub(crate) fn later(time: &[u8], unit: i64, now: Instant) -> Answer<Option<Instant>> {
+    let milliseconds = integer(time)?.max(0).checked_mul(unit);
+    Ok(milliseconds.and_then(|ms| now.checked_add(Duration::from_millis(ms as u64))))
 }
