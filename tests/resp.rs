@@ -14,8 +14,8 @@ mod util;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use resp::requests;
 use resp::store::Store;
+use resp::wire;
 use util::{KIB, MIB, Rng};
 use windlass::Input;
 use windlass::sim::{Client, World};
@@ -62,7 +62,7 @@ fn requests_are_found_in_single_bytes() {
 #[test]
 fn words_are_not_copied() {
     let bytes = b"*2\r\n$3\r\nGET\r\n$4\r\nship\r\n";
-    let words = requests::next(&mut Input::new(bytes)).unwrap();
+    let words = wire::request(&mut Input::new(bytes)).unwrap();
     assert_eq!(words[1].as_ptr(), bytes[17..].as_ptr());
 }
 
@@ -119,7 +119,7 @@ fn requests() -> Vec<Found> {
 fn decode(bytes: &[u8], found: &mut Vec<Found>) -> usize {
     let mut input = Input::new(bytes);
     loop {
-        match requests::next(&mut input) {
+        match wire::request(&mut input) {
             Ok(words) => found.push(Ok(words.into_iter().map(<[u8]>::to_vec).collect())),
             Err(None) => return input.consumed(),
             Err(Some(why)) => {

@@ -2,17 +2,13 @@
 
 use std::time::Instant;
 
-use super::requests::integer;
-use super::store::{Answer, Args, Store, later};
+use super::store::Store;
+use super::wire::{bulk, integer, later, refusal, unit};
 use windlass::{Conn, Flow};
 
-/// Of what a client sent, that much is repeated in an error.
-const QUOTED: usize = 64;
-/// Commands that may have the wrong number of arguments.
-const KNOWN: [&str; 15] = [
-    "config", "dbsize", "del", "echo", "exists", "expire", "get", "incr", "persist", "pexpire",
-    "ping", "pttl", "select", "set", "ttl",
-];
+type Args<'a> = &'a [&'a [u8]];
+/// An error is an answer, too.
+type Answer<T> = Result<T, String>;
 
 /// Does what a request says.
 pub(crate) fn run(store: &mut Store, conn: &mut Conn, words: Args) -> Answer<Flow> {
@@ -27,12 +23,18 @@ pub(crate) fn run(store: &mut Store, conn: &mut Conn, words: Args) -> Answer<Flo
             Some((value, _)) => bulk(conn, &value),
             None => write!(conn, "$-1\r\n"),
         },
-        (b"SET", [key, value, options @ ..]) => match store.set(key, value, options, now)? {
-            true => write!(conn, "+OK\r\n"),
-            false => write!(conn, "$-1\r\n"),
-        },
+        (b"SET", [key, value, options @ ..]) => {
+            let (end, there) = set_options(options, now)?;
+            if there.is_some_and(|there| there != store.get(key, now).is_some()) {
+                return Ok(write!(conn, "$-1\r\n"));
+            }
+            store.put(key, Some(((*value).into(), end)))?;
+            write!(conn, "+OK\r\n")
+        }
         (b"FLUSHALL", _) => {
-            store.clear();
+            store.entries.clear();
+            store.ends.clear();
+            store.held = 0;
             write!(conn, "+OK\r\n")
         }
         (b"SELECT", [index]) if integer(index)? != 0 => Err("ERR DB index is out of range")?,
@@ -57,7 +59,7 @@ pub(crate) fn run(store: &mut Store, conn: &mut Conn, words: Args) -> Answer<Flo
 
 /// The commands that are answered with a number.
 fn number(store: &mut Store, name: &[u8], args: Args, now: Instant) -> Answer<Option<i64>> {
-    let unit = if name.starts_with(b"P") { 1 } else { 1000 };
+    let unit = unit(name);
     Ok(Some(match (name, args) {
         (b"DBSIZE", []) => store.entries.len() as i64,
         (b"EXISTS", [_, ..]) => count(args, |key| store.get(key, now).is_some()),
@@ -97,21 +99,21 @@ fn count(keys: Args, mut holds: impl FnMut(&[u8]) -> bool) -> i64 {
     keys.iter().filter(|key| holds(key)).count() as i64
 }
 
-fn bulk(conn: &mut Conn, bytes: &[u8]) -> Flow {
-    write!(conn, "${}\r\n", bytes.len());
-    conn.write(bytes);
-    conn.write(b"\r\n")
-}
-
-fn refusal(name: &[u8], args: Args) -> String {
-    let quoted = |bytes: &[u8]| bytes[..bytes.len().min(QUOTED)].escape_ascii().to_string();
-    let (name, known) = (quoted(name), quoted(name).to_lowercase());
-    if KNOWN.contains(&&*known) {
-        return format!("ERR wrong number of arguments for '{known}' command");
+/// When `SET` wants the key to end, and whether it has to be there already, or must not.
+fn set_options(mut words: Args, now: Instant) -> Answer<(Option<Instant>, Option<bool>)> {
+    let (mut end, mut there) = (None, None);
+    while let [option, rest @ ..] = words {
+        words = rest;
+        match (&*option.to_ascii_uppercase(), rest) {
+            (b"NX", _) if there.is_none() => there = Some(false),
+            (b"XX", _) if there.is_none() => there = Some(true),
+            (name @ (b"EX" | b"PX"), [time, rest @ ..]) if end.is_none() => {
+                end = later(time, unit(name), now)?.filter(|end| *end > now);
+                end.ok_or("ERR invalid expire time in 'set' command")?;
+                words = rest;
+            }
+            _ => return Err("ERR syntax error".to_owned()),
+        }
     }
-    let mut why = format!("ERR unknown command '{name}', with args beginning with: ");
-    for arg in args.iter().take(4) {
-        why += &format!("'{}' ", quoted(arg));
-    }
-    why
+    Ok((end, there))
 }

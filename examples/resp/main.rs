@@ -3,8 +3,8 @@
 //!     cargo run --release --example resp -- 127.0.0.1:6379
 //!     redis-cli set ship windlass ex 60
 //!
-//! This file is the program and its handler, `requests.rs` finds requests in what clients
-//! send, `commands.rs` carries them out on what is in `store.rs`.
+//! This file is the program and its handler, `wire.rs` what requests and answers look like,
+//! `store.rs` what is kept, and `commands.rs` what each command does with it.
 //!
 //! Shows: requests that wait in the input while earlier answers find no room; one timer for
 //! any number of keys; memory with a limit, on both sides.
@@ -13,8 +13,8 @@
 //! typed inline, and is looked at from its beginning whenever more of it has come.
 
 mod commands;
-pub(crate) mod requests;
 pub(crate) mod store;
+pub(crate) mod wire;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ impl Handler for Store {
         // A client that does not read its answers is not read from: at `Flow::Full` the loop
         // pauses, what is left in the input waits, and is offered again when there is room.
         while conn.flow() == Flow::Open {
-            let words = match requests::next(input) {
+            let words = match wire::request(input) {
                 Ok(words) => words,
                 Err(None) => break,
                 Err(Some(why)) => {

@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
-use windlass::Input;
+use windlass::{Conn, Flow, Input};
 
 /// With a read on top it stays below `Limits::input`, so that what is left over while
 /// answers wait ends no connection.
@@ -12,16 +13,24 @@ const LONGEST_INLINE: usize = 64 * 1024;
 const LONGEST_NUMBER: usize = 32;
 const MOST_WORDS: i64 = 4096;
 
+/// Of what a client sent, that much is repeated in an error.
+const QUOTED: usize = 64;
+/// Commands that may have the wrong number of arguments.
+const KNOWN: [&str; 15] = [
+    "config", "dbsize", "del", "echo", "exists", "expire", "get", "incr", "persist", "pexpire",
+    "ping", "pttl", "select", "set", "ttl",
+];
+
 /// `Err(None)` while more has to come; with words, if that would not help.
 type Found<T> = Result<T, Option<String>>;
 
 /// The words of one request. They lie where they were received: nothing is copied.
-pub(crate) fn next<'a>(input: &mut Input<'a>) -> Found<Vec<&'a [u8]>> {
+pub(crate) fn request<'a>(input: &mut Input<'a>) -> Found<Vec<&'a [u8]>> {
     let mut ahead = Input::new(input.rest());
     let words = if ahead.starts_with(b"*") {
         // To Redis a count below zero is as good as none.
         let count = number(&mut ahead, "multibulk", i64::MIN..=MOST_WORDS)?;
-        (0..count).map(|_| bulk(&mut ahead)).collect::<Found<_>>()?
+        (0..count).map(|_| word(&mut ahead)).collect::<Found<_>>()?
     } else {
         let line = line(&mut ahead, LONGEST_INLINE, "inline request")?;
         let words = line.split(u8::is_ascii_whitespace);
@@ -31,7 +40,7 @@ pub(crate) fn next<'a>(input: &mut Input<'a>) -> Found<Vec<&'a [u8]>> {
     Ok(words)
 }
 
-fn bulk<'a>(ahead: &mut Input<'a>) -> Found<&'a [u8]> {
+fn word<'a>(ahead: &mut Input<'a>) -> Found<&'a [u8]> {
     let first = *ahead.first().ok_or(None)?;
     if first != b'$' {
         let first = first.escape_ascii();
@@ -67,4 +76,34 @@ fn line<'a>(ahead: &mut Input<'a>, most: usize, what: impl Display) -> Found<&'a
 pub(crate) fn integer(text: &[u8]) -> Result<i64, &'static str> {
     let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     number.ok_or("ERR value is not an integer or out of range")
+}
+
+/// A unit of time, in milliseconds. Names that begin with a P count in those.
+pub(crate) fn unit(name: &[u8]) -> i64 {
+    if name.starts_with(b"P") { 1 } else { 1000 }
+}
+
+/// `None` if there is no such time.
+pub(crate) fn later(time: &[u8], unit: i64, now: Instant) -> Result<Option<Instant>, String> {
+    let milliseconds = integer(time)?.max(0).checked_mul(unit);
+    Ok(milliseconds.and_then(|ms| now.checked_add(Duration::from_millis(ms as u64))))
+}
+
+pub(crate) fn bulk(conn: &mut Conn, bytes: &[u8]) -> Flow {
+    write!(conn, "${}\r\n", bytes.len());
+    conn.write(bytes);
+    conn.write(b"\r\n")
+}
+
+pub(crate) fn refusal(name: &[u8], args: &[&[u8]]) -> String {
+    let quoted = |bytes: &[u8]| bytes[..bytes.len().min(QUOTED)].escape_ascii().to_string();
+    let (name, known) = (quoted(name), quoted(name).to_lowercase());
+    if KNOWN.contains(&&*known) {
+        return format!("ERR wrong number of arguments for '{known}' command");
+    }
+    let mut why = format!("ERR unknown command '{name}', with args beginning with: ");
+    for arg in args.iter().take(4) {
+        why += &format!("'{}' ", quoted(arg));
+    }
+    why
 }
