@@ -20,7 +20,7 @@ pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> Vec<u8> {
     let count = |n: u64| n as f64;
     #[rustfmt::skip]
     let rows = [
-        ("http_requests_total", "counter", count(server.answered), "Requests answered."),
+        ("http_requests_total", "counter", count(server.answered), "Requests understood and answered."),
         ("windlass_accept_queue", "gauge", waiting, "Clients that wait to be accepted."),
         ("windlass_accept_queue_limit", "gauge", limit, "Clients that may wait to be accepted."),
         ("windlass_turns_total", "counter", count(s.turns), "Passes of the loop."),
