@@ -23,8 +23,6 @@ pub(crate) struct Session {
     due: Option<Instant>,
     /// Nothing follows the next answer: the server stops.
     last: bool,
-    /// Nothing follows the bytes that are there: the client has finished sending.
-    eof: bool,
 }
 
 impl Handler for Server {
@@ -36,7 +34,8 @@ impl Handler for Server {
         Ok(Session::default())
     }
 
-    /// Stops at `Full`; the loop offers the rest again when the client has read on.
+    /// Stops at `Full`; the loop offers the rest again when the client has read on, and
+    /// only then says that the client has finished, which by default closes.
     fn on_read(
         &mut self,
         conn: &mut Conn<'_>,
@@ -55,20 +54,7 @@ impl Handler for Server {
         // Kept as it is until the request is complete, however many bytes come.
         session.due = waits.then(|| session.due.unwrap_or(conn.now() + REQUEST_TIME));
         conn.set_read_deadline(session.due);
-        if session.eof && (input.is_empty() || conn.flow() != Flow::Full) {
-            conn.close();
-        }
         Ok(())
-    }
-
-    fn on_eof(
-        &mut self,
-        conn: &mut Conn<'_>,
-        session: &mut Session,
-        input: &mut Input<'_>,
-    ) -> io::Result<()> {
-        session.eof = true;
-        self.on_read(conn, session, input)
     }
 
     fn on_timeout(
