@@ -2,7 +2,7 @@
 //!
 //! A stream has no messages: what a peer wrote in one call may arrive in many reads, and
 //! what it wrote in many calls in one. A [`Decoder`] finds the frames in an
-//! [`Input`](crate::Input), and an [`Encoder`] writes them so that they can be found.
+//! [`Input`], and an [`Encoder`] writes them so that they can be found.
 //!
 //! | Frames | Decoder and encoder |
 //! |---|---|
@@ -701,7 +701,7 @@ mod tests {
     #[test]
     fn what_could_not_be_decoded_is_not_encoded() {
         let mut out = Vec::new();
-        let mut refused = |result: io::Result<()>| {
+        let refused = |result: io::Result<()>| {
             assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidData);
         };
         refused(Lines::new(9).encode(b"two\nlines", &mut out));

@@ -168,7 +168,8 @@ pub struct Config {
     /// Connections that one listener may accept in one turn. 16. Higher empties a burst
     /// sooner and keeps established connections waiting for it.
     pub accept_budget: u32,
-    /// Datagrams that one socket may receive in one turn before the others have theirs. 256.
+    /// Datagrams that one socket may receive in one turn before the others have theirs; the
+    /// call that reaches it may bring some more. 256.
     pub datagram_budget: usize,
     /// Posted closures run in one turn. 1,024.
     pub post_budget: usize,
@@ -356,7 +357,8 @@ pub(crate) const LOST_IN_A_ROW: u32 = 64;
 pub(crate) const ERRORS_IN_A_ROW: u32 = 64;
 
 /// First and longest wait before something is tried again that nobody announces: a datagram
-/// for which the kernel had no memory, a Unix receiver that was full.
+/// for which the kernel had no memory, a Unix receiver that was full, a Unix listener whose
+/// accept queue was.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);

@@ -7,7 +7,8 @@
 //! This room never calls the handler. It leaves notes (flags, and entries on the engine's
 //! lists) that the reactor turns into callbacks.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,12 @@ use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Received, Sent};
 use crate::handler::{Closed, Deadline};
 use crate::input::Leftover;
-use crate::kernel::{Errno, Event, Fd, MAX_PARTS, Readiness};
+use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, PeerCred, Readiness, Transport};
+use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, Owner, TimerId, Token};
+use crate::unix_path::{self, Owned};
 
 /// One established stream.
 pub(crate) struct Connection {
@@ -63,6 +66,22 @@ struct Cold {
     limits: Option<Limits>,
     idle: Option<Nanos>,
     timers: Vec<TimerId>,
+    messages: Option<Box<Messages>>,
+}
+
+/// What is to be queued.
+enum Output<'a> {
+    Copied(&'a [u8]),
+    Shared(Arc<[u8]>),
+}
+
+impl Output<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// Where the bytes that a callback is to be offered lie.
@@ -106,6 +125,7 @@ impl Connection {
         token: Token,
         fd: Fd,
         peer: Addr,
+        transport: Transport,
         origin: Token,
         owner: Owner,
         engine: &Engine,
@@ -113,7 +133,7 @@ impl Connection {
         Self {
             token,
             fd,
-            flags: Flags(Flags::WRITABLE.0 | Flags::AUTO_PAUSE.0),
+            flags: Flags::of_a_new(&peer, transport),
             owner,
             origin,
             peer,
@@ -139,11 +159,12 @@ impl Connection {
         token: Token,
         fd: Fd,
         remote: Addr,
+        transport: Transport,
         dial: Token,
         owner: Owner,
         engine: &Engine,
     ) -> Self {
-        let mut conn = Self::new(token, fd, remote, dial, owner, engine);
+        let mut conn = Self::new(token, fd, remote, transport, dial, owner, engine);
         conn.set(Flags::CONNECTING);
         conn
     }
@@ -161,6 +182,33 @@ impl Connection {
 
     pub(crate) fn fd(&self) -> Fd {
         self.fd
+    }
+
+    /// The descriptor, for a question that the handler asks; EBADF once it was given away.
+    pub(crate) fn asked(&self) -> Result<Fd, Errno> {
+        if self.has(Flags::DETACHED) {
+            Err(Errno(libc::EBADF))
+        } else {
+            Ok(self.fd)
+        }
+    }
+
+    /// What to close when no callback is left to be told.
+    pub(crate) fn descriptor(&self) -> Option<Fd> {
+        self.asked().ok()
+    }
+
+    pub(crate) fn network(&self) -> Network {
+        match (self.has(Flags::UNIX), self.has(Flags::RECORDS)) {
+            (false, _) => Network::Tcp,
+            (true, false) => Network::Unix,
+            (true, true) => Network::Unixpacket,
+        }
+    }
+
+    /// Whether each write is one record.
+    pub(crate) fn keeps_records(&self) -> bool {
+        self.has(Flags::RECORDS)
     }
 
     pub(crate) fn has(&self, flag: Flags) -> bool {
@@ -271,6 +319,7 @@ impl Connection {
     /// hides it or because reading has paused: it is not announced twice.
     pub(crate) fn fail_if_broken(&mut self, engine: &mut Engine) {
         if self.take(Flags::ERROR_SEEN)
+            && !self.is_dead()
             && let Some(errno) = engine.kernel.take_error(self.fd)
         {
             self.fail(Op::Read, "getsockopt", errno, engine);
@@ -371,7 +420,12 @@ impl Connection {
         budget: &mut Budget,
     ) -> Option<usize> {
         engine.stats.reads += 1;
-        match fd::read(engine.kernel.as_mut(), self.fd, buffer) {
+        let received = if self.has(Flags::MESSAGES) {
+            self.receive_message(engine, buffer)
+        } else {
+            fd::read(engine.kernel.as_mut(), self.fd, buffer)
+        };
+        match received {
             Received::Bytes(n) => {
                 #[cfg(test)]
                 crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
@@ -381,6 +435,16 @@ impl Connection {
                 budget.spend(n);
                 self.active_at = engine.clock.nanos;
                 Some(n)
+            }
+            Received::Cut(n) => {
+                budget.spend(n);
+                self.active_at = engine.clock.nanos;
+                if !self.is_open() {
+                    return Some(n);
+                }
+                self.discard(n, engine);
+                self.close(CloseReason::InputTooLong, engine);
+                None
             }
             Received::Eof => {
                 self.flags.clear(Flags::READABLE);
@@ -401,6 +465,21 @@ impl Connection {
                 None
             }
         }
+    }
+
+    /// One call that keeps the bounds of records and may bring descriptors.
+    #[inline(never)]
+    fn receive_message(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Received {
+        let kernel = engine.kernel.as_mut();
+        if !self.has(Flags::TAKES_FDS) || !self.is_open() {
+            return fd::receive_message(kernel, self.fd, buffer, None);
+        }
+        let fd = self.fd;
+        let messages = self.messages_mut();
+        let before = messages.waiting();
+        let received = fd::receive_message(kernel, fd, buffer, Some(messages.arrivals()));
+        engine.stats.descriptors_dropped += messages.trim(before) as u64;
+        received
     }
 
     /// Lends out what the connection keeps, for one callback.
@@ -438,6 +517,12 @@ impl Connection {
         }
         engine.account(0, rest.len());
         self.leftover = Some(Leftover::keep(rest, &mut engine.pool));
+        if self.has(Flags::RECORDS) {
+            // Joined with the next it would be no record any more.
+            let why = "a record was not consumed whole";
+            let error = io::Error::new(io::ErrorKind::InvalidData, why);
+            return self.close(CloseReason::Handler(error), engine);
+        }
         self.check_input(engine);
     }
 
@@ -458,10 +543,7 @@ impl Connection {
                 return;
             }
             if let Some(n) = self.receive(engine, shared, &mut budget) {
-                self.discarded = self
-                    .discarded
-                    .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-                engine.stats.bytes_discarded += n as u64;
+                self.discard(n, engine);
                 if self.discarded as usize > engine.config.drain_limit {
                     self.set(Flags::RESET);
                     self.die(CloseReason::Local, engine);
@@ -472,12 +554,18 @@ impl Connection {
         self.settle(engine);
     }
 
+    fn discard(&mut self, n: usize, engine: &mut Engine) {
+        let n32 = u32::try_from(n).unwrap_or(u32::MAX);
+        self.discarded = self.discarded.saturating_add(n32);
+        engine.stats.bytes_discarded += n as u64;
+    }
+
     // Writing.
 
     /// Takes bytes to be sent. Nothing here waits, and nothing here calls back.
     pub(crate) fn write(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
-        if !self.takes_output() {
-            return Flow::Closed;
+        if self.has(Flags::UNUSUAL_OUTPUT) {
+            return self.write_cut(Output::Copied(bytes), Vec::new(), engine);
         }
         let taken = self.write_through(bytes, engine);
         if self.is_dead() {
@@ -487,15 +575,15 @@ impl Connection {
         if !rest.is_empty() {
             let out = self.out.get_or_insert_with(|| engine.pool.outbound());
             out.push(rest, &mut engine.pool);
-            self.pushed(rest.len(), engine);
+            self.pushed(rest.len(), self.queued(), engine);
         }
         self.flow()
     }
 
     /// The same, without copying what has to wait.
     pub(crate) fn write_shared(&mut self, bytes: Arc<[u8]>, engine: &mut Engine) -> Flow {
-        if !self.takes_output() {
-            return Flow::Closed;
+        if self.has(Flags::UNUSUAL_OUTPUT) {
+            return self.write_cut(Output::Shared(bytes), Vec::new(), engine);
         }
         let taken = self.write_through(&bytes, engine);
         if self.is_dead() {
@@ -505,13 +593,91 @@ impl Connection {
         if rest > 0 {
             let out = self.out.get_or_insert_with(|| engine.pool.outbound());
             out.push_shared(bytes, taken);
-            self.pushed(rest, engine);
+            self.pushed(rest, self.queued(), engine);
         }
         self.flow()
     }
 
+    /// Descriptors, to leave with the first of `bytes`; closed here once they have left.
+    pub(crate) fn send_fds(
+        &mut self,
+        fds: Vec<OwnedFd>,
+        bytes: &[u8],
+        engine: &mut Engine,
+    ) -> Flow {
+        if fds.is_empty() || !self.takes_output() {
+            return self.write(bytes, engine);
+        }
+        let refused = if !self.has(Flags::UNIX) {
+            Some(libc::EOPNOTSUPP)
+        } else if bytes.is_empty() || fds.len() > MAX_FDS {
+            Some(libc::EINVAL)
+        } else {
+            None
+        };
+        if let Some(errno) = refused {
+            self.fail(Op::Write, "sendmsg", Errno(errno), engine);
+            return Flow::Closed;
+        }
+        self.write_cut(Output::Copied(bytes), fds, engine)
+    }
+
+    /// What is written while the queue has cuts, or would get one: to each record its own
+    /// segment, on streams one to each set of descriptors.
+    #[inline(never)]
+    fn write_cut(&mut self, output: Output<'_>, fds: Vec<OwnedFd>, engine: &mut Engine) -> Flow {
+        let len = output.bytes().len();
+        // An empty record would be read as the end of the stream.
+        if !self.takes_output() || len == 0 {
+            return self.flow();
+        }
+        if self.has(Flags::RECORDS) && fds.is_empty() && self.send_record(output.bytes(), engine) {
+            return self.flow();
+        }
+        let queued = self.queued();
+        let own_segment = self.has(Flags::RECORDS) || !fds.is_empty();
+        let messages = self.messages_mut();
+        if !messages.is_cut() && queued > 0 {
+            messages.extend(queued);
+        }
+        if own_segment {
+            messages.push(len, fds);
+        } else {
+            messages.extend(len);
+        }
+        let load = queued + len + messages.cost();
+        self.set(Flags::CUT_OUTPUT);
+        let out = self.out.get_or_insert_with(|| engine.pool.outbound());
+        match output {
+            Output::Copied(bytes) => out.push(bytes, &mut engine.pool),
+            Output::Shared(bytes) => out.push_shared(bytes, 0),
+        }
+        self.pushed(len, load, engine);
+        self.flow()
+    }
+
+    /// Sends a large record at once if nothing is queued before it: no copy. `false`: it has
+    /// to be queued.
+    fn send_record(&mut self, record: &[u8], engine: &mut Engine) -> bool {
+        let at_once = record.len() >= config::WRITE_THROUGH
+            && self.out.is_none()
+            && self.has(Flags::WRITABLE)
+            && self.has(Flags::REGISTERED);
+        if !at_once {
+            return false;
+        }
+        match self.send(engine, record) {
+            Some(n) => {
+                self.bytes_written += n as u64;
+                engine.stats.bytes_written += n as u64;
+                true
+            }
+            None => self.is_dead(),
+        }
+    }
+
     fn takes_output(&self) -> bool {
-        self.is_open() && !self.has(Flags::FIN_ASKED)
+        !self.has(Flags::NO_OUTPUT)
     }
 
     pub(crate) fn flow(&self) -> Flow {
@@ -545,10 +711,11 @@ impl Connection {
         }
     }
 
-    fn pushed(&mut self, n: usize, engine: &mut Engine) {
+    /// `n` bytes were queued; `load` is what the queue weighs with them.
+    fn pushed(&mut self, n: usize, load: usize, engine: &mut Engine) {
         engine.account(0, n);
         self.touch(engine);
-        match self.limits(engine).watermarks().level(self.queued()) {
+        match self.limits(engine).watermarks().level(load) {
             Level::Over => {
                 self.set(Flags::RESET);
                 self.die(CloseReason::Overflow, engine);
@@ -604,6 +771,9 @@ impl Connection {
             let sent = fd::write(engine.kernel.as_mut(), self.fd, &wire);
             return self.after_send(sent, engine);
         }
+        if self.has(Flags::CUT_OUTPUT) {
+            return self.send_segment(engine);
+        }
         let sent = match &self.out {
             None => fd::write(engine.kernel.as_mut(), self.fd, extra),
             Some(out) if extra.is_empty() && out.part_count() == 1 => {
@@ -618,6 +788,26 @@ impl Connection {
                 }
                 fd::write_parts(engine.kernel.as_mut(), self.fd, &parts[..n])
             }
+        };
+        self.after_send(sent, engine)
+    }
+
+    /// Sends from the front segment alone: a whole record, or descriptors with the bytes that
+    /// follow, or bytes up to the next such place. What was pushed at once lies in one part,
+    /// so a record is all in the first.
+    #[inline(never)]
+    fn send_segment(&mut self, engine: &mut Engine) -> Option<usize> {
+        let messages = self.cold.as_ref().and_then(|cold| cold.messages.as_ref());
+        let (Some(out), Some(cut)) = (&self.out, messages.and_then(|cuts| cuts.front())) else {
+            return None;
+        };
+        let part = out.front();
+        let bytes = &part[..part.len().min(cut.len)];
+        let kernel = engine.kernel.as_mut();
+        let sent = if cut.fds.is_empty() {
+            fd::write(kernel, self.fd, bytes)
+        } else {
+            fd::send_with_fds(kernel, self.fd, bytes, &cut.fds)
         };
         self.after_send(sent, engine)
     }
@@ -660,6 +850,9 @@ impl Connection {
 
     /// The kernel took `n` of the queued bytes.
     fn sent(&mut self, n: usize, engine: &mut Engine) {
+        if self.has(Flags::CUT_OUTPUT) {
+            self.sent_segment(n);
+        }
         let Some(out) = &mut self.out else { return };
         out.consume(n, &mut engine.pool);
         self.bytes_written += n as u64;
@@ -672,12 +865,27 @@ impl Connection {
                 engine.pool.put_outbound(out);
             }
         }
-        if self.has(Flags::FULL) && self.queued() <= self.limits(engine).low {
+        if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);
             self.set(Flags::DRAINED);
             self.offer_again();
             self.make_ready(engine);
         }
+    }
+
+    #[inline(never)]
+    fn sent_segment(&mut self, n: usize) {
+        let messages = self.messages_mut();
+        messages.sent(n);
+        if !messages.is_cut() {
+            self.flags.clear(Flags::CUT_OUTPUT);
+        }
+    }
+
+    /// What the queue weighs: its bytes, and what its cuts cost.
+    fn load(&self) -> usize {
+        let messages = self.cold.as_ref().and_then(|cold| cold.messages.as_ref());
+        self.queued() + messages.map_or(0, |messages| messages.cost())
     }
 
     // Pausing.
@@ -791,7 +999,7 @@ impl Connection {
         let cause = Cause::Syscall { call, errno };
         let error = Error::new(
             op,
-            Some(Network::Tcp),
+            Some(self.network()),
             Some(self.peer.clone().into()),
             cause,
         );
@@ -852,6 +1060,30 @@ impl Connection {
         }
     }
 
+    /// Gives the descriptor away: what is queued leaves first, as far as the kernel takes it
+    /// now. EAGAIN if that is not all; nothing else has changed then.
+    pub(crate) fn detach(&mut self, engine: &mut Engine) -> Result<OwnedFd, Errno> {
+        if !self.is_open() {
+            return Err(Errno(libc::EBADF));
+        }
+        while self.out.is_some() && self.has(Flags::WRITABLE) && !self.is_dead() {
+            self.flush(engine);
+        }
+        if self.out.is_some() && !self.is_dead() {
+            return Err(Errno(libc::EAGAIN));
+        }
+        if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) && !self.is_dead() {
+            self.send_fin(engine);
+        }
+        if self.is_dead() {
+            return Err(Errno(libc::EPIPE));
+        }
+        let fd = engine.kernel.release(self.fd)?;
+        self.set(Flags::DETACHED);
+        self.die(CloseReason::Detached, engine);
+        Ok(fd)
+    }
+
     /// Gives everything back and says how it ended.
     pub(crate) fn retire(mut self, engine: &mut Engine) -> Closed {
         engine.freed = true;
@@ -869,7 +1101,12 @@ impl Connection {
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
         }
-        if self.has(Flags::RESET) {
+        if let Some(path) = self.path() {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
+        if self.has(Flags::DETACHED) {
+            // Somebody else's by now.
+        } else if self.has(Flags::RESET) {
             engine.kernel.reset(self.fd);
         } else {
             engine.kernel.close(self.fd);
@@ -999,6 +1236,51 @@ impl Connection {
         }
     }
 
+    // Descriptors, and who is at the other end.
+
+    /// How many descriptors may wait to be taken; with none, those that come are closed.
+    pub(crate) fn accept_fds(&mut self, most: usize) {
+        if !self.has(Flags::UNIX) {
+            return;
+        }
+        self.messages_mut().accept(most);
+        if most > 0 {
+            self.set(Flags::TAKES_FDS);
+        } else {
+            self.flags.clear(Flags::TAKES_FDS);
+        }
+    }
+
+    pub(crate) fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.cold.as_mut()?.messages.as_mut()?.take()
+    }
+
+    pub(crate) fn peer_cred(&self, engine: &mut Engine) -> Result<PeerCred, Errno> {
+        if !self.has(Flags::UNIX) {
+            return Err(Errno(libc::EOPNOTSUPP));
+        }
+        engine.kernel.peer_cred(self.asked()?)
+    }
+
+    /// The path that our own end was bound to, for as long as the descriptor is ours.
+    pub(crate) fn path(&self) -> Option<&Owned> {
+        let messages = self.cold.as_ref()?.messages.as_ref()?;
+        messages
+            .path
+            .as_ref()
+            .filter(|_| !self.has(Flags::DETACHED))
+    }
+
+    /// Our own end was bound to a path, which is to go with it.
+    pub(crate) fn owns(&mut self, path: Owned) {
+        self.messages_mut().path = Some(path);
+    }
+
+    fn messages_mut(&mut self) -> &mut Messages {
+        let cold = self.cold.get_or_insert_default();
+        cold.messages.get_or_insert_default()
+    }
+
     // What few connections have.
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -1081,6 +1363,9 @@ impl Flags {
     /// Whatever keeps a connection from being open.
     const NOT_OPEN: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::CONNECTING.0);
 
+    /// Whatever forbids to write.
+    const NO_OUTPUT: Self = Self(Self::NOT_OPEN.0 | Self::FIN_ASKED.0);
+
     /// Any of the callbacks that are due for another reason than bytes.
     pub(crate) const NOTES: Self =
         Self(Self::DRAINED.0 | Self::WAKE.0 | Self::SHUTDOWN.0 | Self::DUE.0);
@@ -1099,9 +1384,41 @@ impl Flags {
     /// Urgent data was announced: reads stop at its mark.
     const URGENT_SEEN: Self = Self(1 << 24);
 
+    // What Unix sockets have beside their bytes.
+    pub(crate) const UNIX: Self = Self(1 << 26);
+    /// Each send and each receive call moves one record.
+    pub(crate) const RECORDS: Self = Self(1 << 27);
+    /// Descriptors that come are kept for the handler.
+    const TAKES_FDS: Self = Self(1 << 28);
+    /// The queued output has places where a send call must end.
+    const CUT_OUTPUT: Self = Self(1 << 29);
+    /// The descriptor was given away.
+    pub(crate) const DETACHED: Self = Self(1 << 30);
+
+    /// To be read by the call that knows of records and descriptors.
+    const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
+
+    /// To be written with care, or not at all.
+    const UNUSUAL_OUTPUT: Self = Self(Self::NO_OUTPUT.0 | Self::RECORDS.0 | Self::CUT_OUTPUT.0);
+
     /// A short read has drained the socket (epoll(7)), unless more is known to wait behind
-    /// the bytes: a FIN, which must be read as a 0, or what follows an urgent mark.
-    const CUT_SHORT: Self = Self(Self::FIN_SEEN.0 | Self::URGENT_SEEN.0);
+    /// the bytes: a FIN, which must be read as a 0, or what follows an urgent mark. On Unix
+    /// sockets a read stops at the end of a record, and where descriptors were sent, even if
+    /// nobody wants them: only EAGAIN says that they are drained.
+    const CUT_SHORT: Self =
+        Self(Self::FIN_SEEN.0 | Self::URGENT_SEEN.0 | Self::UNIX.0 | Self::RECORDS.0);
+
+    /// Those of a connection on which nothing has happened.
+    fn of_a_new(peer: &Addr, transport: Transport) -> Self {
+        let mut flags = Self(Self::WRITABLE.0 | Self::AUTO_PAUSE.0);
+        if matches!(peer, Addr::Unix(_)) {
+            flags.set(Self::UNIX);
+        }
+        if transport == Transport::Records {
+            flags.set(Self::RECORDS);
+        }
+        flags
+    }
 
     /// Whether any of `other` is set.
     pub(crate) fn has(self, other: Self) -> bool {
@@ -1150,6 +1467,11 @@ mod tests {
             Flags::ERROR_SEEN,
             Flags::URGENT_SEEN,
             Flags::CONNECTING,
+            Flags::UNIX,
+            Flags::RECORDS,
+            Flags::TAKES_FDS,
+            Flags::CUT_OUTPUT,
+            Flags::DETACHED,
         ];
         let mut seen = Flags(0);
         for flag in single {

@@ -19,7 +19,7 @@ use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
 use crate::handler::Deadline;
-use crate::kernel::{Errno, Interest, Keepalive, StreamOptions};
+use crate::kernel::{Errno, Interest, Keepalive, PeerCred, StreamOptions};
 use crate::listener::{self, Listen};
 use crate::stats::Stats;
 use crate::token::{ConnId, DialId, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
@@ -174,6 +174,22 @@ impl<'a> Context<'a> {
         self.core.unwatch(id)
     }
 
+    /// Takes over a connected stream made elsewhere: TCP, a Unix stream, or records; an end of
+    /// a socket pair, or what [`Conn::detach`] gave away. It is made nonblocking and
+    /// close-on-exec, and keeps its options.
+    ///
+    /// It is like a dial that has succeeded: [`on_connect`](crate::Handler::on_connect) runs
+    /// in a later turn with the id that this answers, and [`cancel_dial`](Self::cancel_dial)
+    /// takes it back until then.
+    ///
+    /// # Errors
+    ///
+    /// ENOTSOCK for what is no socket, EPROTOTYPE for one that is no stream and keeps no
+    /// records, ENOTCONN for one that is not connected. The descriptor is closed then.
+    pub fn adopt(&mut self, fd: impl Into<OwnedFd>) -> Result<DialId, Error> {
+        self.core.adopt(fd.into(), self.owner)
+    }
+
     /// Has [`on_timer`](crate::Handler::on_timer) run once at `at`, never earlier, and at
     /// most 2 ms later on an idle machine. A time that has passed means the next turn.
     pub fn set_timer(&mut self, at: Instant) -> TimerId {
@@ -293,6 +309,11 @@ impl<'a> Conn<'a> {
 
     /// Queues bytes. Small writes leave together when the callback returns; a large one
     /// goes straight to the socket if nothing is queued before it.
+    ///
+    /// On network `unixpacket` each call is one record, and leaves as one. Each that is queued
+    /// counts 32 bytes more towards the limits. An empty one is not sent, since the peer would
+    /// take it for the end. One that is longer than the socket's buffers allow ends the
+    /// connection with EMSGSIZE.
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
         self.with(Flow::Closed, |conn, engine| conn.write(bytes, engine))
     }
@@ -305,10 +326,12 @@ impl<'a> Conn<'a> {
         })
     }
 
-    /// What `write!` calls; formats straight into the queue.
+    /// What `write!` calls; formats straight into the queue. On network `unixpacket` the
+    /// whole text is one record.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Flow {
         match text.as_str() {
             Some(text) => self.write(text.as_bytes()),
+            None if self.look(false, Connection::keeps_records) => self.write_record(text),
             None => {
                 // Only a Display implementation of the caller's own can fail here; what it
                 // wrote before stays written, as with any formatter.
@@ -316,6 +339,36 @@ impl<'a> Conn<'a> {
                 self.flow()
             }
         }
+    }
+
+    fn write_record(&mut self, text: fmt::Arguments<'_>) -> Flow {
+        let mut record = Whole(self.cx.core.engine.pool.buffer(0));
+        // As with any formatter, what was written before a failure stays written.
+        let _ = fmt::Write::write_fmt(&mut record, text);
+        let flow = self.write(&record.0);
+        self.cx.core.engine.pool.put_buffer(record.0);
+        flow
+    }
+
+    /// Queues bytes, and descriptors that travel with the first of them: in order with
+    /// everything queued before and after. The peer gets descriptors of its own for the same
+    /// files. Ours are closed when they have left, or when the connection ends.
+    ///
+    /// Unix sockets only, with at least one byte and at most 253 descriptors (what Linux
+    /// allows; `SCM_MAX_FD`): else the connection ends with EOPNOTSUPP or EINVAL, as it would
+    /// if the kernel had refused. No descriptors at all are a plain [`write`](Self::write).
+    ///
+    /// ```
+    /// # fn show(conn: &mut windlass::Conn<'_>) -> std::io::Result<()> {
+    /// let log = std::fs::File::open("/dev/null")?;
+    /// conn.send_fds(vec![log.into()], b"log");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_fds(&mut self, fds: Vec<OwnedFd>, bytes: &[u8]) -> Flow {
+        self.with(Flow::Closed, |conn, engine| {
+            conn.send_fds(fds, bytes, engine)
+        })
     }
 
     /// What the last write answered, or would answer for no bytes at all.
@@ -423,6 +476,47 @@ impl<'a> Conn<'a> {
         self.look(engine.config.limits, |conn| conn.limits(engine))
     }
 
+    // Descriptors.
+
+    /// Lets the peer of a Unix socket send descriptors, of which at most `most` wait to be
+    /// taken; more are closed at once and counted in
+    /// [`Stats::descriptors_dropped`](crate::Stats::descriptors_dropped). Ask in `on_accept`
+    /// or `on_connect`: until then, and with 0, descriptors that come are closed by the
+    /// kernel, and nobody sees them. Those that wait already can still be taken.
+    ///
+    /// A limit protects this process: each that waits occupies a descriptor.
+    pub fn accept_fds(&mut self, most: usize) {
+        self.with((), |conn, _| conn.accept_fds(most));
+    }
+
+    /// The oldest descriptor that has come, close-on-exec. It is there no later than the
+    /// bytes that it came with are offered; which belongs to which is a matter of your
+    /// protocol. What nobody takes is closed with the connection.
+    ///
+    /// A process that is out of descriptors loses those that are sent to it, and is not told.
+    pub fn take_fd(&mut self) -> Option<OwnedFd> {
+        self.with(None, |conn, _| conn.take_fd())
+    }
+
+    /// Takes the descriptor out of the loop, for somebody else to go on with: registered
+    /// nowhere, still nonblocking, not closed. What was written leaves first.
+    ///
+    /// The connection is over here: `on_close` follows with [`CloseReason::Detached`], its
+    /// `unread` tells what the handler was offered and has not consumed. Whoever goes on
+    /// needs those bytes, so take them first. A Unix path that our own end was bound to
+    /// stays. Works in every callback and by [`Context::conn`]; in `on_accept` and
+    /// `on_connect` answer `Ok` afterwards, or there is no `on_close`.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` while the kernel has not taken all that was written; nothing has changed
+    /// then, so try again in [`on_write`](crate::Handler::on_write) or later. EBADF if the
+    /// connection is closing or closed, EPIPE if this very flush has ended it.
+    pub fn detach(&mut self) -> io::Result<OwnedFd> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |conn, engine| conn.detach(engine))?)
+    }
+
     // Time.
 
     /// Sets both [`set_read_deadline`](Self::set_read_deadline) and
@@ -473,7 +567,19 @@ impl<'a> Conn<'a> {
     /// What getsockname(2) answers; EBADF once the connection is closed.
     pub fn local_addr(&mut self) -> io::Result<Addr> {
         let gone = Err(Errno(libc::EBADF));
-        Ok(self.with(gone, |conn, engine| engine.kernel.local_addr(conn.fd()))?)
+        Ok(self.with(gone, |conn, engine| engine.kernel.local_addr(conn.asked()?))?)
+    }
+
+    /// Who runs the process at the other end of a Unix socket, as the kernel noted it when
+    /// the connection was made.
+    ///
+    /// # Errors
+    ///
+    /// EOPNOTSUPP on a socket of another kind, what getsockopt(2) answers otherwise; EBADF
+    /// once the connection is closed.
+    pub fn peer_cred(&mut self) -> io::Result<PeerCred> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |conn, engine| conn.peer_cred(engine))?)
     }
 
     /// TCP_NODELAY on this connection alone.
@@ -503,7 +609,7 @@ impl<'a> Conn<'a> {
     fn set_options(&mut self, options: StreamOptions) -> io::Result<()> {
         let gone = Err(Errno(libc::EBADF));
         Ok(self.with(gone, |conn, engine| {
-            engine.kernel.set_options(conn.fd(), &options)
+            engine.kernel.set_options(conn.asked()?, &options)
         })?)
     }
 
@@ -555,6 +661,24 @@ impl io::Write for Conn<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// In one piece, where pieces count.
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> io::Result<()> {
+        match Conn::write_fmt(self, text) {
+            Flow::Closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Flow::Open | Flow::Full => Ok(()),
+        }
+    }
+}
+
+/// A text that is gathered before it is written.
+struct Whole(Vec<u8>);
+
+impl fmt::Write for Whole {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
 }
@@ -621,6 +745,45 @@ impl<'a> Listener<'a> {
     /// Accepts again.
     pub fn resume(&mut self) {
         self.with((), |listener, engine| listener.resume(engine));
+    }
+
+    /// Has [`on_accept_error`](crate::Handler::on_accept_error) run at that time, once, with
+    /// an error whose `is_timeout()` is true; `None` takes it back. It is absolute, and the
+    /// listener goes on accepting, whether anybody came until then or not. A time that has
+    /// passed means the next turn, before anybody else is accepted. It runs on while accepting
+    /// is paused; one that is closing has none.
+    pub fn set_deadline(&mut self, at: Option<Instant>) {
+        self.with((), |listener, engine| {
+            let at = engine.clock.deadline(at);
+            listener.set_deadline(at, engine);
+        });
+    }
+
+    /// A duplicate of the listening socket, close-on-exec: for another loop or a child
+    /// process, which [adopts](crate::Listen::adopt) it. Clients go to whoever accepts first;
+    /// pausing or closing this listener does not concern the others.
+    ///
+    /// A child process gets it as its standard input, which survives the exec:
+    ///
+    /// ```no_run
+    /// # fn spawn(listener: &mut windlass::Listener<'_>) -> std::io::Result<()> {
+    /// let socket = listener.try_clone_fd()?;
+    /// std::process::Command::new("worker").stdin(socket).spawn()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// There, `Listen::adopt(std::io::stdin().as_fd().try_clone_to_owned()?)`. If it has a
+    /// Unix path, see [`unlink_on_close`](crate::Listen::unlink_on_close).
+    ///
+    /// # Errors
+    ///
+    /// EMFILE if this process has no descriptor left; ENOTSUP in a simulated world.
+    pub fn try_clone_fd(&mut self) -> io::Result<OwnedFd> {
+        let gone = Err(Errno(libc::EBADF));
+        Ok(self.with(gone, |listener, engine| {
+            engine.kernel.duplicate(listener.fd())
+        })?)
     }
 
     /// Whether [`pause`](Self::pause) holds.

@@ -16,6 +16,7 @@ use crate::sources::Slots;
 use crate::stats::Stats;
 use crate::timer::Entry;
 use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
+use crate::unix_path;
 use crate::watch::Watching;
 
 /// Everything that lives in a loop, and its tools.
@@ -59,12 +60,10 @@ impl Core {
             return Err(Error::new(Op::Listen, None, None, Cause::Closed));
         }
         let opened = Listener::open(listen, engine)?;
-        let (fd, spare) = opened.descriptors();
+        let held = opened.held();
         let made = listeners.insert(|token| Listener::new(token, opened, owner, engine));
         let Some(token) = made else {
-            for fd in [Some(fd), spare].into_iter().flatten() {
-                engine.kernel.close(fd);
-            }
+            held.give_back(engine);
             let cause = Cause::Invalid("too many listeners".to_owned());
             return Err(Error::new(Op::Listen, None, None, cause));
         };
@@ -192,15 +191,23 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         for conn in self.conns.iter() {
-            self.engine.kernel.close(conn.fd());
-        }
-        for listener in self.listeners.iter() {
-            for fd in listener.descriptors() {
+            if let Some(path) = conn.path() {
+                unix_path::remove_if_ours(self.engine.kernel.as_mut(), path);
+            }
+            if let Some(fd) = conn.descriptor() {
                 self.engine.kernel.close(fd);
             }
         }
-        for fd in self.sockets.iter().filter_map(PacketSocket::fd) {
-            self.engine.kernel.close(fd);
+        for listener in self.listeners.iter() {
+            listener.held().give_back(&mut self.engine);
+        }
+        for socket in self.sockets.iter() {
+            if let Some(path) = socket.path() {
+                unix_path::remove_if_ours(self.engine.kernel.as_mut(), path);
+            }
+            if let Some(fd) = socket.fd() {
+                self.engine.kernel.close(fd);
+            }
         }
         for watch in self.watches.iter() {
             // The descriptor is handed out to be closed by being dropped.

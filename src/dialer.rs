@@ -10,9 +10,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::address::{Addr, AddressError, Network};
+use crate::address::{Addr, AddressError, Network, UnixAddr};
 use crate::backoff::Backoff;
 use crate::config;
 use crate::connection::{Connection, Flags};
@@ -22,10 +23,13 @@ use crate::engine::{Engine, nanos};
 use crate::error::{Cause, Error, Op, Place};
 use crate::fd::{self, Connecting};
 use crate::kernel::{
-    DialSpec, Errno, Event, Interest, Keepalive, LookedUp, Readiness, StreamOptions, Ticket,
+    Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
+    StreamOptions, Ticket,
 };
+use crate::options::{self, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
+use crate::unix_path::{self, Owned};
 
 /// Whom to connect to, and how. Made from an address, then adjusted:
 ///
@@ -44,19 +48,30 @@ use crate::token::{ConnId, DialId, Kind, Owner, Token};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dial {
-    endpoint: Endpoint,
+    target: Target,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     local: Option<Addr>,
     attempt_delay: Option<Duration>,
     options: StreamOptions,
+    prepare: Option<Prepare>,
     reconnect: Option<Backoff>,
+}
+
+#[derive(Clone, Debug)]
+enum Target {
+    Endpoint(Endpoint),
+    /// A connection made elsewhere, and who is at its other end.
+    Adopted(Network, Addr),
 }
 
 impl Dial {
     /// Connects to an address or a host name: text such as `"127.0.0.1:3000"`,
-    /// `"tcp6://[::1]:80"` or `"db.internal:5432"`, or a typed address. An empty host is
-    /// this one.
+    /// `"tcp6://[::1]:80"`, `"db.internal:5432"`, `"unix:///run/app.sock"` or
+    /// `"unixpacket://@abstract"`, or a typed address. An empty host is this one.
+    ///
+    /// A Unix listener whose accept queue is full is asked again, every millisecond at first
+    /// and every 50 ms later, until there is room or time runs out.
     ///
     /// # Errors
     ///
@@ -70,23 +85,6 @@ impl Dial {
         match endpoint.try_into() {
             Ok(endpoint) => endpoint.try_into(),
             Err(error) => Err(error.into().into_error(Op::Dial)),
-        }
-    }
-
-    fn to(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            timeout: None,
-            deadline: None,
-            local: None,
-            attempt_delay: None,
-            options: StreamOptions {
-                nodelay: Some(true),
-                keepalive: Some(Keepalive::default()),
-                receive_buffer: None,
-                send_buffer: None,
-            },
-            reconnect: None,
         }
     }
 
@@ -108,6 +106,9 @@ impl Dial {
 
     /// Our own end. Only addresses of its family are tried, unless it is a wildcard, of
     /// which only the port counts. Port 0 lets the kernel choose.
+    ///
+    /// A Unix path is bound before the socket connects, must not exist, and is removed again
+    /// when the connection ends, if it is still the same socket.
     pub fn local_addr(mut self, addr: impl Into<Addr>) -> Self {
         self.local = Some(addr.into());
         self
@@ -120,28 +121,62 @@ impl Dial {
         self
     }
 
-    /// TCP_NODELAY. Default: on, as in Go.
-    pub fn nodelay(mut self, on: bool) -> Self {
-        self.options.nodelay = Some(on);
-        self
+    stream_options!("the connection");
+
+    prepare_option!(prepare);
+
+    fn to(target: Target) -> Self {
+        Self {
+            target,
+            timeout: None,
+            deadline: None,
+            local: None,
+            attempt_delay: None,
+            options: options::of_a_stream(),
+            prepare: None,
+            reconnect: None,
+        }
     }
 
-    /// Keep-alive probing. Default: [`Keepalive::default`].
-    pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
-        self.options.keepalive = keepalive;
-        self
+    /// The name that has to be looked up first.
+    fn name(&self) -> Option<&str> {
+        match &self.target {
+            Target::Endpoint(endpoint) => endpoint.name(),
+            Target::Adopted(..) => None,
+        }
     }
 
-    /// SO_RCVBUF, in bytes; the kernel rounds. Default: the system's.
-    pub fn receive_buffer(mut self, bytes: usize) -> Self {
-        self.options.receive_buffer = Some(bytes);
-        self
+    fn resolve_zone(&mut self, engine: &mut Engine) -> Result<(), Cause> {
+        match &mut self.target {
+            Target::Endpoint(endpoint) => {
+                endpoint.resolve_zone(|name| engine.kernel.interface_index(name))
+            }
+            Target::Adopted(..) => Ok(()),
+        }
     }
 
-    /// SO_SNDBUF, in bytes; the kernel rounds. Default: the system's.
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.options.send_buffer = Some(bytes);
-        self
+    fn network(&self) -> Network {
+        match &self.target {
+            Target::Endpoint(endpoint) => endpoint.network(),
+            Target::Adopted(network, _) => *network,
+        }
+    }
+
+    fn place(&self) -> Place {
+        match &self.target {
+            Target::Endpoint(endpoint) => endpoint.place(),
+            Target::Adopted(_, peer) => peer.clone().into(),
+        }
+    }
+
+    /// Whom to try, best first.
+    fn candidates(&self, looked_up: &[IpAddr]) -> Result<VecDeque<Addr>, Cause> {
+        match &self.target {
+            Target::Endpoint(endpoint) => {
+                dial_candidates(endpoint, looked_up, self.local.as_ref()).map(VecDeque::from)
+            }
+            Target::Adopted(..) => Ok(VecDeque::new()),
+        }
     }
 
     /// Dials again, under the same [`DialId`], when a try fails and when the connection
@@ -159,13 +194,13 @@ impl TryFrom<Endpoint> for Dial {
 
     fn try_from(endpoint: Endpoint) -> Result<Self, Error> {
         endpoint.for_dial()?;
-        Ok(Self::to(endpoint))
+        Ok(Self::to(Target::Endpoint(endpoint)))
     }
 }
 
 impl From<SocketAddr> for Dial {
     fn from(addr: SocketAddr) -> Self {
-        Self::to(addr.into())
+        Self::to(Target::Endpoint(addr.into()))
     }
 }
 
@@ -210,6 +245,8 @@ pub(crate) struct Dialing {
     error: Option<Error>,
     /// Attempts made again because the kernel's choice of port was a bad one.
     repeats: u32,
+    /// The next wait for room in a full accept queue.
+    queue_wait: Duration,
     entry: Option<Entry>,
     in_ready: bool,
 }
@@ -220,6 +257,8 @@ enum Phase {
     Fresh,
     LookingUp(Ticket),
     Racing,
+    /// A connection made elsewhere, of which the handler is to be told.
+    Adopted(ConnId),
     /// Over for now: somebody else's turn.
     Connected(ConnId),
     /// The next try begins at `next`.
@@ -268,7 +307,7 @@ impl Dialing {
         match self.phase {
             Phase::Racing | Phase::LookingUp(_) => self.deadline.min(self.next),
             Phase::BackingOff => self.next,
-            Phase::Fresh | Phase::Connected(_) | Phase::Canceled => NEVER,
+            Phase::Fresh | Phase::Adopted(_) | Phase::Connected(_) | Phase::Canceled => NEVER,
         }
     }
 
@@ -280,11 +319,11 @@ impl Dialing {
     }
 
     fn place(&self) -> Place {
-        self.dial.endpoint.place()
+        self.dial.place()
     }
 
     fn network(&self) -> Network {
-        self.dial.endpoint.network()
+        self.dial.network()
     }
 
     fn error_at(&self, place: impl Into<Place>, cause: impl Into<Cause>) -> Error {
@@ -308,6 +347,7 @@ impl Dialing {
         self.waiting.clear();
         self.error = None;
         self.repeats = 0;
+        self.queue_wait = config::RETRY_FIRST;
     }
 
     fn spec(&self, remote: &Addr) -> DialSpec {
@@ -316,6 +356,17 @@ impl Dialing {
             transport: self.network().transport(),
             local: self.dial.local.clone(),
             stream: self.dial.options,
+            prepare: self.dial.prepare.clone(),
+        }
+    }
+
+    /// A socket for one attempt, and the path that our own end was bound to.
+    fn open(&self, remote: &Addr, engine: &mut Engine) -> Result<(Fd, Option<Owned>), Fault> {
+        let spec = self.spec(remote);
+        let kernel = engine.kernel.as_mut();
+        match &spec.local {
+            Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.socket(&spec)),
+            None => kernel.socket(&spec).map(|fd| (fd, None)),
         }
     }
 
@@ -337,7 +388,7 @@ impl Dialing {
 impl Core {
     /// A dial; what becomes of it is told by callbacks of later turns.
     pub(crate) fn dial(&mut self, dial: Dial, owner: Owner) -> Result<DialId, Error> {
-        let network = dial.endpoint.network();
+        let network = dial.network();
         let made = self.dials.insert(|token| Dialing {
             token,
             owner,
@@ -349,6 +400,7 @@ impl Core {
             attempts: Vec::new(),
             error: None,
             repeats: 0,
+            queue_wait: config::RETRY_FIRST,
             entry: None,
             in_ready: false,
         });
@@ -362,6 +414,36 @@ impl Core {
         Ok(DialId::new(token))
     }
 
+    /// A connection made elsewhere: a dial that has nothing left to do but to be told.
+    pub(crate) fn adopt(&mut self, fd: OwnedFd, owner: Owner) -> Result<DialId, Error> {
+        let adopted = self.engine.kernel.adopt_stream(fd);
+        let adopted = adopted.map_err(|fault| Error::new(Op::Dial, None, None, fault))?;
+        let peer = adopted.peer.clone().unwrap_or(UNNAMED);
+        let network = adopted.network();
+        let made = self.dial(Dial::to(Target::Adopted(network, peer.clone())), owner);
+        let conn = made.as_ref().ok().and_then(|dial| {
+            let Self { conns, engine, .. } = self;
+            let Adopted { fd, transport, .. } = adopted;
+            let dial = dial.token();
+            conns.insert(|conn| Connection::dialed(conn, fd, peer, transport, dial, owner, engine))
+        });
+        match (made, conn) {
+            (Ok(id), Some(conn)) => {
+                if let Some(dialing) = self.dials.get_mut(id.token()) {
+                    dialing.phase = Phase::Adopted(ConnId::new(conn));
+                }
+                Ok(id)
+            }
+            (made, _) => {
+                self.engine.kernel.close(adopted.fd);
+                let id = made?;
+                self.drop_dial(id.token());
+                let why = Cause::Invalid("too many connections".to_owned());
+                Err(Error::new(Op::Dial, Some(network), None, why))
+            }
+        }
+    }
+
     /// Ends a dial, and its reconnecting. Its connection, if it has one, is not touched.
     pub(crate) fn cancel_dial(&mut self, id: DialId) -> bool {
         let Some(dialing) = self.dials.get_mut(id.token()) else {
@@ -370,12 +452,16 @@ impl Core {
         match dialing.phase {
             Phase::Canceled => return false,
             // Until the handler has been told, the cancel wins.
-            Phase::Connected(conn) if self.conns.get(conn.token()).is_some_and(is_attempt) => {
+            Phase::Connected(conn) | Phase::Adopted(conn)
+                if self.conns.get(conn.token()).is_some_and(is_attempt) =>
+            {
                 dialing.phase = Phase::Canceled;
                 dialing.make_ready(&mut self.engine);
                 self.drop_attempt(conn.token());
             }
-            Phase::Connected(_) | Phase::BackingOff => self.drop_dial(id.token()),
+            Phase::Connected(_) | Phase::Adopted(_) | Phase::BackingOff => {
+                self.drop_dial(id.token());
+            }
             Phase::Fresh | Phase::LookingUp(_) | Phase::Racing => {
                 dialing.phase = Phase::Canceled;
                 dialing.make_ready(&mut self.engine);
@@ -409,6 +495,7 @@ impl Core {
         match dialing.phase {
             Phase::Canceled => self.end_try(token, Cause::Canceled),
             Phase::Fresh => self.begin_try(token),
+            Phase::Adopted(conn) => self.begin_adopted(token, conn.token()),
             Phase::BackingOff if dialing.next <= now => self.begin_try(token),
             Phase::LookingUp(_) | Phase::Racing if dialing.deadline <= now => {
                 self.end_try(token, Cause::Timeout);
@@ -432,11 +519,10 @@ impl Core {
         if dialing.deadline <= engine.clock.nanos {
             return self.end_try(token, Cause::Timeout);
         }
-        let endpoint = &mut dialing.dial.endpoint;
-        if let Err(cause) = endpoint.resolve_zone(|name| engine.kernel.interface_index(name)) {
+        if let Err(cause) = dialing.dial.resolve_zone(engine) {
             return self.fail_try(token, cause);
         }
-        let Some(name) = endpoint.name() else {
+        let Some(name) = dialing.dial.name() else {
             return self.resolved(token, &[]);
         };
         if engine.lookups.len() >= engine.config.max_lookups {
@@ -475,7 +561,7 @@ impl Core {
             match addresses {
                 Ok(addresses) => self.resolved(token, &addresses),
                 Err(error) => {
-                    let name = dialing.dial.endpoint.name().unwrap_or_default().to_owned();
+                    let name = dialing.dial.name().unwrap_or_default().to_owned();
                     self.fail_try(token, Cause::lookup(name, &error));
                 }
             }
@@ -487,10 +573,9 @@ impl Core {
         let Some(dialing) = self.dials.get_mut(token) else {
             return;
         };
-        let local = dialing.dial.local.as_ref();
-        match dial_candidates(&dialing.dial.endpoint, looked_up, local) {
+        match dialing.dial.candidates(looked_up) {
             Ok(candidates) => {
-                dialing.waiting = candidates.into();
+                dialing.waiting = candidates;
                 dialing.phase = Phase::Racing;
                 dialing.next = self.engine.clock.nanos;
                 self.race(token);
@@ -538,17 +623,12 @@ impl Core {
 
     /// One attempt. `false`: it has failed already, so the next address need not wait.
     fn attempt(&mut self, token: Token, remote: Addr) -> bool {
-        let Self {
-            dials,
-            conns,
-            engine,
-            ..
-        } = self;
+        let Self { dials, engine, .. } = self;
         let Some(dialing) = dials.get_mut(token) else {
             return false;
         };
-        let fd = match engine.kernel.socket(&dialing.spec(&remote)) {
-            Ok(fd) => fd,
+        let (fd, path) = match dialing.open(&remote, engine) {
+            Ok(opened) => opened,
             Err(fault) => {
                 let error = dialing.error_at(remote, fault);
                 dialing.note_error(error);
@@ -557,32 +637,102 @@ impl Core {
         };
         // Connect first, register after: an unconnected socket reports a hang-up.
         let started = fd::connect(engine.kernel.as_mut(), fd, &remote);
-        if let Connecting::Failed(errno) = started {
-            engine.kernel.close(fd);
-            self.connect_failed(token, remote, errno);
-            return false;
+        if let Connecting::Failed(_) | Connecting::QueueFull = started {
+            close_unused(fd, path.as_ref(), engine);
         }
-        let owner = dialing.owner;
+        match started {
+            Connecting::Failed(errno) => self.connect_failed(token, remote, errno),
+            Connecting::QueueFull => self.queue_full(token, remote),
+            Connecting::Pending | Connecting::Done => {
+                let Some(conn) = self.admit_attempt(token, fd, path, &remote) else {
+                    return false;
+                };
+                if started == Connecting::Done {
+                    self.win(token, conn, remote, Readiness::default());
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// An attempt that is under way gets a slot, and the kernel reports on it.
+    fn admit_attempt(
+        &mut self,
+        token: Token,
+        fd: Fd,
+        path: Option<Owned>,
+        remote: &Addr,
+    ) -> Option<Token> {
+        let Self {
+            dials,
+            conns,
+            engine,
+            ..
+        } = self;
+        let dialing = dials.get_mut(token)?;
+        let (owner, transport) = (dialing.owner, dialing.network().transport());
         let peer = remote.clone();
-        let made = conns.insert(|conn| Connection::dialed(conn, fd, peer, token, owner, engine));
+        let made = conns
+            .insert(|conn| Connection::dialed(conn, fd, peer, transport, token, owner, engine));
         let Some(conn) = made else {
-            engine.kernel.close(fd);
-            let why = "too many connections".to_owned();
-            let error = dialing.error_at(remote, Cause::Invalid(why));
+            close_unused(fd, path.as_ref(), engine);
+            let why = Cause::Invalid("too many connections".to_owned());
+            let error = dialing.error_at(remote.clone(), why);
             dialing.note_error(error);
-            return false;
+            return None;
         };
+        if let (Some(path), Some(made)) = (path, conns.get_mut(conn)) {
+            made.owns(path);
+        }
         if let Err(errno) = engine.kernel.register(fd, conn, Interest::ReadWrite) {
-            let error = dialing.error_at(remote, errno);
+            let error = dialing.error_at(remote.clone(), errno);
             dialing.note_error(error);
             self.drop_attempt(conn);
-            return false;
+            return None;
         }
         dialing.attempts.push(conn);
-        if started == Connecting::Done {
-            self.win(token, conn, remote, Readiness::default());
+        Some(conn)
+    }
+
+    /// Nobody announces room in the accept queue of a Unix listener: the same address again,
+    /// later. An error says nothing that the end of the time would not say better.
+    fn queue_full(&mut self, token: Token, remote: Addr) {
+        let Self { dials, engine, .. } = self;
+        let Some(dialing) = dials.get_mut(token) else {
+            return;
+        };
+        let wait = dialing.queue_wait;
+        dialing.queue_wait = wait.saturating_mul(2).min(config::RETRY_MOST);
+        dialing.next = engine.clock.nanos.saturating_add(nanos(wait));
+        dialing.waiting.push_front(remote);
+    }
+
+    /// A connection made elsewhere: its reports begin, and the handler is told in this turn.
+    fn begin_adopted(&mut self, token: Token, conn: Token) {
+        let Self {
+            dials,
+            conns,
+            engine,
+            ..
+        } = self;
+        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get(conn)) else {
+            return;
+        };
+        let refused = if engine.stopping() {
+            Some(Cause::Canceled)
+        } else {
+            let registered = engine.kernel.register(made.fd(), conn, Interest::ReadWrite);
+            registered.err().map(Cause::Errno)
+        };
+        if let Some(cause) = refused {
+            let error = dialing.error_at(dialing.place(), cause);
+            self.drop_attempt(conn);
+            return self.report_end(token, error);
         }
-        true
+        dialing.phase = Phase::Connected(ConnId::new(conn));
+        dialing.next = engine.clock.nanos;
+        engine.connected.push(conn);
     }
 
     /// The kernel has something to say about an attempt.
@@ -650,10 +800,12 @@ impl Core {
         self.engine.connected.push(conn);
     }
 
+    /// TCP alone connects to itself; the rest need not be asked.
     fn is_self_connected(&mut self, conn: Token, peer: &Addr) -> bool {
         let Self { conns, engine, .. } = self;
         conns
             .get(conn)
+            .filter(|_| peer.as_socket_addr().is_some())
             .is_some_and(|made| engine.kernel.local_addr(made.fd()).as_ref() == Ok(peer))
     }
 
@@ -798,6 +950,16 @@ impl Core {
         }
     }
 }
+
+/// The path goes first, as everywhere.
+fn close_unused(fd: Fd, path: Option<&Owned>, engine: &mut Engine) {
+    if let Some(path) = path {
+        unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+    }
+    engine.kernel.close(fd);
+}
+
+const UNNAMED: Addr = Addr::Unix(UnixAddr::UNNAMED);
 
 /// Whether this connection is an attempt that has not been decided.
 fn is_attempt(conn: &Connection) -> bool {

@@ -199,18 +199,16 @@ impl Endpoint {
 
     /// What an error says was aimed at: an address if it is one, else the text.
     pub(crate) fn place(&self) -> Place {
-        match &self.site {
-            Site::Unix(addr) => Addr::from(addr.clone()).into(),
-            Site::Ip {
-                host: Host::Ip { ip, zone },
-                port,
-            } if !self.network.is_raw()
-                && let Some(scope) = zone.number() =>
-            {
-                Addr::from(socket_addr(*ip, scope, *port)).into()
-            }
-            Site::Ip { .. } => self.address_text().into(),
+        if let Site::Unix(addr) = &self.site {
+            return Addr::from(addr.clone()).into();
         }
+        if let Site::Ip { host, port } = &self.site
+            && let Host::Ip { ip, zone } = host
+            && let Some(scope) = zone.number().filter(|_| !self.network.is_raw())
+        {
+            return Addr::from(socket_addr(*ip, scope, *port)).into();
+        }
+        self.address_text().into()
     }
 
     /// Turns the name of an interface into its number, if there is one. Asked each time the

@@ -510,6 +510,9 @@ pub enum CloseReason {
     /// The kernel reported this error. [`Error::recovery`] says whether another attempt
     /// makes sense.
     Io(Error),
+    /// The handler has taken the descriptor out of the loop
+    /// ([`Conn::detach`](crate::Conn::detach)). The connection lives on elsewhere.
+    Detached,
 }
 
 impl fmt::Display for CloseReason {
@@ -525,6 +528,7 @@ impl fmt::Display for CloseReason {
             Self::Shutdown => f.write_str("shutdown"),
             Self::Panic => f.write_str("a callback panicked"),
             Self::Io(error) => fmt::Display::fmt(error, f),
+            Self::Detached => f.write_str("detached"),
         }
     }
 }

@@ -8,11 +8,12 @@
 //! EINTR is retried without a count: each round needs a signal of its own.
 
 use std::io::IoSlice;
+use std::os::fd::OwnedFd;
 
 use libc as c;
 
 use crate::address::Addr;
-use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Packet};
+use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Packet};
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +36,8 @@ pub(crate) enum Accepted {
 pub(crate) enum Received {
     /// That many bytes; fewer than asked for means that the socket is drained.
     Bytes(usize),
+    /// That many bytes of a record that was longer than the buffer; the rest of it is lost.
+    Cut(usize),
     /// The peer has finished sending.
     Eof,
     /// Nothing there; the kernel will announce the next byte.
@@ -89,6 +92,9 @@ pub(crate) enum Connecting {
     Done,
     /// Its end will be reported as writable. Never issued again.
     Pending,
+    /// The accept queue of a Unix listener is full, and nobody announces room in it: another
+    /// socket, later.
+    QueueFull,
     Failed(Errno),
 }
 
@@ -106,6 +112,7 @@ pub(crate) fn connect(kernel: &mut dyn Kernel, fd: Fd, remote: &Addr) -> Connect
     match kernel.connect(fd, remote) {
         Ok(()) | Err(Errno(c::EISCONN)) => Connecting::Done,
         Err(Errno(c::EINPROGRESS | c::EALREADY | c::EINTR)) => Connecting::Pending,
+        Err(Errno(c::EAGAIN)) if remote.as_unix().is_some() => Connecting::QueueFull,
         Err(errno) => Connecting::Failed(errno),
     }
 }
@@ -179,6 +186,35 @@ pub(crate) fn read(kernel: &mut dyn Kernel, fd: Fd, buffer: &mut [u8]) -> Receiv
     }
 }
 
+/// One read that keeps the bounds of records and takes descriptors (`None`: closes those that
+/// come), with signals retried. A record without a byte is the end, as in Go: it cannot be
+/// told from one.
+pub(crate) fn receive_message(
+    kernel: &mut dyn Kernel,
+    fd: Fd,
+    buffer: &mut [u8],
+    mut fds: Option<&mut Vec<OwnedFd>>,
+) -> Received {
+    debug_assert!(!buffer.is_empty(), "no record would fit");
+    loop {
+        match kernel.receive_message(fd, buffer, fds.as_deref_mut()) {
+            Ok(Message { len: 0, .. }) => return Received::Eof,
+            Ok(Message { len, truncated }) => {
+                let n = len.min(buffer.len());
+                let whole = !truncated;
+                return if whole {
+                    Received::Bytes(n)
+                } else {
+                    Received::Cut(n)
+                };
+            }
+            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EAGAIN)) => return Received::WouldBlock,
+            Err(errno) => return Received::Failed(errno),
+        }
+    }
+}
+
 /// One write of one part, with signals retried.
 pub(crate) fn write(kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
     send(bytes.len(), || kernel.write(fd, bytes))
@@ -188,6 +224,17 @@ pub(crate) fn write(kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
 pub(crate) fn write_parts(kernel: &mut dyn Kernel, fd: Fd, parts: &[IoSlice<'_>]) -> Sent {
     let total = parts.iter().map(|part| part.len()).sum();
     send(total, || kernel.write_parts(fd, parts))
+}
+
+/// One write with descriptors, with signals retried. A record is taken whole or not at all;
+/// one that never fits is EMSGSIZE, and ends the connection.
+pub(crate) fn send_with_fds(
+    kernel: &mut dyn Kernel,
+    fd: Fd,
+    bytes: &[u8],
+    fds: &[OwnedFd],
+) -> Sent {
+    send(bytes.len(), || kernel.send_with_fds(fd, bytes, fds))
 }
 
 /// The table of send(2) for streams.
@@ -277,6 +324,7 @@ mod tests {
             backlog: 16,
             reuse_port: false,
             stream: StreamOptions::default(),
+            prepare: None,
         };
         let listener = kernel.listen(&spec).unwrap();
         let client = kernel.new_client(addr).unwrap();

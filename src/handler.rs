@@ -193,7 +193,9 @@ pub trait Handler: Sized {
     fn on_close(&mut self, cx: &mut Context<'_>, session: Self::Session, closed: &Closed) {}
 
     /// A listener cannot accept for now (descriptors or memory ran out: once per
-    /// episode, `error.recovery()` is `BackOff`), or never again (`GiveUp`; it is gone).
+    /// episode, `error.recovery()` is `BackOff`), or never again (`GiveUp`; it is gone), or
+    /// the time set by [`Listener::set_deadline`](crate::Listener::set_deadline) has passed
+    /// (`error.is_timeout()`; it goes on accepting).
     fn on_accept_error(&mut self, cx: &mut Context<'_>, listener: ListenerId, error: &Error) {}
 
     /// A datagram has come. An empty one is a datagram, too.

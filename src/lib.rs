@@ -102,6 +102,7 @@
 //! |---|---|
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
+//! | take sockets over, and give them away | [`inherited`], [`Listen::adopt`], [`Listener::try_clone_fd`], [`Context::adopt`], [`Conn::detach`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |
@@ -134,12 +135,15 @@ mod error;
 mod fd;
 mod handle;
 mod handler;
+mod inherit;
 mod input;
 mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod messages;
 mod mux;
+mod options;
 mod outbound;
 mod packet_queue;
 mod packet_socket;
@@ -150,6 +154,7 @@ mod sources;
 mod stats;
 mod timer;
 mod token;
+mod unix_path;
 mod watch;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
@@ -162,6 +167,7 @@ pub use endpoint::{Endpoint, join_host_port, split_host_port};
 pub use error::{CloseReason, Error, Op, Recovery};
 pub use handle::{Handle, PostError};
 pub use handler::{Closed, Deadline, Handler};
+pub use inherit::{Inherited, inherited};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
 pub use listener::Listen;

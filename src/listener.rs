@@ -12,6 +12,7 @@
 //! | client after client was lost | the same timer, or the kernel's next report |
 //! | buffered memory is above its limit | the relief of that pressure |
 //! | `pause` | `resume` |
+//! | an accept deadline has passed, of which the handler is to be told first | the ready list |
 //!
 //! This room never calls the handler; what it has to say goes into the engine's reports.
 
@@ -25,9 +26,12 @@ use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
-use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions};
-use crate::timer::Entry;
+use crate::kernel::Transport;
+use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
+use crate::options::{self, prepare_option, stream_options};
+use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
+use crate::unix_path::{self, Owned};
 
 /// What to listen on, and how. Made from an address, then adjusted:
 ///
@@ -50,6 +54,17 @@ pub struct Listen {
     max_connections: Option<usize>,
     overload: Option<Overload>,
     options: StreamOptions,
+    path: PathRules,
+    prepare: Option<Prepare>,
+}
+
+/// What is to be done about a Unix path.
+#[derive(Clone, Copy, Debug)]
+struct PathRules {
+    mode: Option<u32>,
+    repair: bool,
+    /// `None`: if we made it.
+    unlink: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -59,8 +74,9 @@ enum Target {
 }
 
 impl Listen {
-    /// Listens on an address: text such as `"127.0.0.1:3000"`, `":3000"` or
-    /// `"tcp6://[::1]:0"`, or a typed one. Port 0 lets the kernel choose.
+    /// Listens on an address: text such as `"127.0.0.1:3000"`, `":3000"`, `"tcp6://[::1]:0"`,
+    /// `"unix:///run/app.sock"`, `"unix://@abstract"` or `"unixpacket:///run/app.sock"`, or a
+    /// typed one. Port 0 lets the kernel choose.
     ///
     /// A host name is looked up when the listener is opened, which may block; it listens
     /// on one of the name's addresses (the first IPv4 one if there is any, as Go does).
@@ -80,11 +96,14 @@ impl Listen {
         }
     }
 
-    /// Takes over a listening stream socket made elsewhere (inherited, or handed over).
-    /// It is made nonblocking and close-on-exec. Options and backlog stay as they are.
+    /// Takes over a listening socket made elsewhere: [inherited](crate::inherited), a
+    /// [duplicate](crate::Listener::try_clone_fd) of another loop's, or one of the standard
+    /// library's. It may be TCP, a Unix stream, or records. It is made nonblocking and
+    /// close-on-exec. Options and backlog stay as they are, and so does its path when it is
+    /// closed, unless [`unlink_on_close`](Self::unlink_on_close) says otherwise.
     ///
-    /// Anything else than a listening stream socket is refused when the listener is
-    /// opened: ENOTSOCK or EINVAL.
+    /// Anything else than a listening socket is refused when the listener is opened:
+    /// ENOTSOCK or EINVAL.
     pub fn adopt(fd: OwnedFd) -> Self {
         Self::on(Target::Inherited(fd))
     }
@@ -96,12 +115,13 @@ impl Listen {
             reuse_port: false,
             max_connections: None,
             overload: None,
-            options: StreamOptions {
-                nodelay: Some(true),
-                keepalive: Some(Keepalive::default()),
-                receive_buffer: None,
-                send_buffer: None,
+            options: options::of_a_stream(),
+            path: PathRules {
+                mode: None,
+                repair: true,
+                unlink: None,
             },
+            prepare: None,
         }
     }
 
@@ -136,27 +156,36 @@ impl Listen {
         self
     }
 
-    /// TCP_NODELAY for accepted connections. Default: on, as in Go.
-    pub fn nodelay(mut self, on: bool) -> Self {
-        self.options.nodelay = Some(on);
+    stream_options!("accepted connections");
+
+    prepare_option!(prepare);
+
+    /// Permission bits of a Unix path, as in chmod(2): who may connect needs `w` (on Linux;
+    /// some systems look at the directory alone). They hold before anybody can connect.
+    /// Default: what the umask leaves. Without effect on other addresses.
+    pub fn mode(mut self, bits: u32) -> Self {
+        self.path.mode = Some(bits);
         self
     }
 
-    /// Keep-alive probing for accepted connections. Default: [`Keepalive::default`].
-    pub fn keepalive(mut self, keepalive: Option<Keepalive>) -> Self {
-        self.options.keepalive = keepalive;
+    /// Whether a Unix path that is in use, and that nobody serves, is removed and bound once
+    /// more. Default: yes, so that a server that was killed comes up again.
+    ///
+    /// Only a socket is ever removed, only if a connect to it is refused (so whoever serves
+    /// it sees one client that comes and goes), and only if the same socket still stands
+    /// there afterwards. If two processes are started on one path at the same moment, one
+    /// can still take the path from the other: give them a lock of their own.
+    pub fn repair_path(mut self, on: bool) -> Self {
+        self.path.repair = on;
         self
     }
 
-    /// SO_RCVBUF of accepted connections, in bytes; the kernel rounds. Default: the system's.
-    pub fn receive_buffer(mut self, bytes: usize) -> Self {
-        self.options.receive_buffer = Some(bytes);
-        self
-    }
-
-    /// SO_SNDBUF of accepted connections, in bytes; the kernel rounds. Default: the system's.
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.options.send_buffer = Some(bytes);
+    /// Whether a Unix path is removed when the listener is closed, or dropped with its loop;
+    /// it is removed only if it is still the same socket. Default: yes if this listener made
+    /// it, no if it was adopted. Say no before a
+    /// [duplicate](crate::Listener::try_clone_fd) is to serve on after this listener.
+    pub fn unlink_on_close(mut self, on: bool) -> Self {
+        self.path.unlink = Some(on);
         self
     }
 }
@@ -211,6 +240,8 @@ pub(crate) struct Listener {
     pub(crate) addr: Addr,
     pub(crate) backlog: u32,
     policy: Policy,
+    /// The path to be removed with it.
+    path: Option<Owned>,
     /// Whether accepted sockets have the options by inheritance, once that is known.
     inherits: Option<bool>,
     /// Connections of this listener that are open.
@@ -218,6 +249,11 @@ pub(crate) struct Listener {
     state: State,
     spare: Option<Fd>,
     backoff: Duration,
+    /// When accepting is tried again after a failure; `NEVER` while there was none.
+    retry_at: Nanos,
+    /// When the handler is to be told that time ran out; `NEVER` if it is not.
+    deadline: Nanos,
+    /// The one entry in the wheel, for whichever comes first; it may be filed too early.
     entry: Option<Entry>,
     /// Clients lost since the last one that was not, or since the last wait for that reason.
     lost_in_a_row: u32,
@@ -262,12 +298,38 @@ pub(crate) struct Opened {
     policy: Policy,
     backlog: u32,
     spare: Option<Fd>,
+    path: Option<Owned>,
 }
 
 impl Opened {
-    /// What must be closed if this becomes no listener after all.
-    pub(crate) fn descriptors(&self) -> (Fd, Option<Fd>) {
-        (self.fd, self.spare)
+    /// What must be given back if this becomes no listener after all.
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            fd: self.fd,
+            spare: self.spare,
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// What a listener holds of the system's.
+#[derive(Debug)]
+pub(crate) struct Held {
+    fd: Fd,
+    spare: Option<Fd>,
+    path: Option<Owned>,
+}
+
+impl Held {
+    /// The path goes first: its inode cannot be given to another file before the socket is
+    /// closed.
+    pub(crate) fn give_back(self, engine: &mut Engine) {
+        if let Some(path) = self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
+        }
+        for fd in [Some(self.fd), self.spare].into_iter().flatten() {
+            engine.kernel.close(fd);
+        }
     }
 }
 
@@ -289,43 +351,34 @@ impl Listener {
             overload: listen.overload.unwrap_or(engine.config.overload),
             options: listen.options,
         };
-        let (fd, network) = match listen.target {
+        let rules = listen.path;
+        let (bound, addr) = match listen.target {
             Target::Endpoint(mut endpoint) => {
                 let spec = Spec {
                     backlog,
                     reuse_port: listen.reuse_port,
                     options: listen.options,
+                    path: rules,
+                    prepare: listen.prepare,
                 };
-                (bind(&mut endpoint, spec, engine)?, endpoint.network())
+                let bound = bind(&mut endpoint, spec, engine)?;
+                let addr = own_address(&bound, engine)?;
+                (bound, addr)
             }
-            Target::Inherited(owned) => {
-                let adopted = engine.kernel.adopt_listener(owned);
-                let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                (adopted.fd, Network::Tcp)
-            }
-        };
-        let addr = match engine.kernel.local_addr(fd) {
-            Ok(addr) => addr,
-            Err(errno) => {
-                engine.kernel.close(fd);
-                let cause = Cause::Syscall {
-                    call: "getsockname",
-                    errno,
-                };
-                return Err(Error::new(Op::Listen, Some(network), None, cause));
-            }
+            Target::Inherited(owned) => adopt(owned, rules, engine)?,
         };
         let spare = match policy.overload {
             Overload::Shed => engine.kernel.spare().ok(),
             Overload::Wait => None,
         };
         Ok(Opened {
-            fd,
+            fd: bound.fd,
             addr,
-            network,
+            network: bound.network,
             policy,
             backlog: backlog.min(system),
             spare,
+            path: bound.path,
         })
     }
 
@@ -337,6 +390,7 @@ impl Listener {
             policy,
             backlog,
             spare,
+            path,
         } = opened;
         Self {
             token,
@@ -346,11 +400,14 @@ impl Listener {
             addr,
             backlog,
             policy,
+            path,
             inherits: None,
             open: 0,
             state: State::default(),
             spare,
             backoff: engine.config.accept_backoff_min,
+            retry_at: NEVER,
+            deadline: NEVER,
             entry: None,
             lost_in_a_row: 0,
             batch: 1,
@@ -366,20 +423,27 @@ impl Listener {
             .map_err(|errno| self.error(Op::Listen, Cause::Errno(errno)))
     }
 
-    /// What it holds open.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = Fd> + use<> {
-        [Some(self.fd), self.spare].into_iter().flatten()
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            fd: self.fd,
+            spare: self.spare,
+            path: self.path.clone(),
+        }
     }
 
     pub(crate) fn fd(&self) -> Fd {
         self.fd
     }
 
+    pub(crate) fn transport(&self) -> Transport {
+        self.network.transport()
+    }
+
     /// Whether clients in the queue have good reason to be there: somebody will start
     /// again. `open` are the loop's connections.
     pub(crate) fn may_wait(&self, open: usize, engine: &Engine) -> bool {
         let capped = open >= engine.max_connections || self.is_full();
-        self.state.paused || engine.pressed || capped || self.entry.is_some()
+        self.state.paused || engine.pressed || capped || self.retry_at != NEVER
     }
 
     /// Clients waiting in the kernel's queue, and its limit.
@@ -443,11 +507,63 @@ impl Listener {
         self.make_ready(engine);
     }
 
-    /// The back-off timer fired.
-    pub(crate) fn retry(&mut self, engine: &mut Engine) {
+    /// The wheel has let go of this listener: something may be due.
+    pub(crate) fn due(&mut self, engine: &mut Engine) {
         self.entry = None;
-        self.lost_in_a_row = 0;
-        self.make_ready(engine);
+        if self.retry_at <= engine.clock.nanos {
+            self.retry_at = NEVER;
+            self.lost_in_a_row = 0;
+            self.make_ready(engine);
+        }
+        self.arm(engine);
+    }
+
+    /// Sees to it that the wheel looks at this listener no later than it must. A time moved
+    /// later costs nothing: the wheel finds out when it looks.
+    fn arm(&mut self, engine: &mut Engine) {
+        let at = self.next_time(engine);
+        match self.entry {
+            None if at != NEVER => self.entry = Some(engine.wheel.insert(at, self.token)),
+            Some(entry) if at < engine.wheel.at(entry) => engine.wheel.refile(entry, at),
+            _ => {}
+        }
+    }
+
+    /// When the wheel must look. A deadline that has passed is the ready list's.
+    fn next_time(&self, engine: &Engine) -> Nanos {
+        let passed = self.deadline <= engine.clock.nanos;
+        self.retry_at
+            .min(if passed { NEVER } else { self.deadline })
+    }
+
+    /// Whether the wheel, or the ready list, will look at this listener in time.
+    pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
+        let filed = self.entry.map_or(NEVER, |entry| engine.wheel.at(entry));
+        filed <= self.retry_at.min(self.deadline) || self.state.in_ready
+    }
+
+    // The accept deadline.
+
+    /// One that has passed is told in the next turn, before anybody is accepted. One that is
+    /// closing has none: its queue is to be emptied.
+    pub(crate) fn set_deadline(&mut self, at: Nanos, engine: &mut Engine) {
+        if self.state.stopping {
+            return;
+        }
+        self.deadline = at;
+        if at <= engine.clock.nanos {
+            self.make_ready(engine);
+        }
+        self.arm(engine);
+    }
+
+    /// What the handler is to be told if the deadline has passed: once per setting.
+    pub(crate) fn take_timeout(&mut self, engine: &Engine) -> Option<Error> {
+        if self.deadline > engine.clock.nanos || self.state.dead {
+            return None;
+        }
+        self.deadline = NEVER;
+        Some(self.error(Op::Accept, Cause::Timeout))
     }
 
     /// Not one that is closing: its end waits for the clients in its queue.
@@ -465,6 +581,7 @@ impl Listener {
     pub(crate) fn stop(&mut self, engine: &mut Engine) {
         self.state.stopping = true;
         self.state.paused = false;
+        self.deadline = NEVER;
         self.state.ready = true;
         self.make_ready(engine);
     }
@@ -480,6 +597,10 @@ impl Listener {
     /// has tried here, `open` the loop's connections.
     pub(crate) fn step(&mut self, taken: &mut u32, open: usize, engine: &mut Engine) -> Step {
         while self.may_accept() {
+            if self.deadline <= engine.clock.nanos {
+                self.make_ready(engine);
+                return Step::Done;
+            }
             if engine.pressed {
                 return self.park(engine);
             }
@@ -637,9 +758,10 @@ impl Listener {
     }
 
     fn retry_later(&mut self, engine: &mut Engine) {
-        if self.entry.is_none() {
-            let at = engine.clock.nanos.saturating_add(nanos(self.backoff));
-            self.entry = Some(engine.wheel.insert(at, self.token));
+        if self.retry_at == NEVER {
+            let wait = nanos(self.backoff);
+            self.retry_at = engine.clock.nanos.saturating_add(wait).min(NEVER - 1);
+            self.arm(engine);
             self.backoff = self
                 .backoff
                 .saturating_mul(2)
@@ -652,10 +774,13 @@ impl Listener {
         self.lost_in_a_row = 0;
         self.state.exhausted = false;
         self.backoff = engine.config.accept_backoff_min;
-        self.cancel_retry(engine);
+        self.retry_at = NEVER;
+        if self.deadline == NEVER {
+            self.unfile(engine);
+        }
     }
 
-    fn cancel_retry(&mut self, engine: &mut Engine) {
+    fn unfile(&mut self, engine: &mut Engine) {
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
         }
@@ -762,64 +887,117 @@ impl Listener {
     /// Gives everything back.
     pub(crate) fn retire(mut self, engine: &mut Engine) {
         engine.freed = true;
-        self.cancel_retry(engine);
-        if let Some(spare) = self.spare {
-            engine.kernel.close(spare);
-        }
+        self.unfile(engine);
         // The descriptor may have duplicates in other processes; a duplicate would keep
         // the registration alive after our close.
         engine.kernel.deregister(self.fd);
-        engine.kernel.close(self.fd);
+        self.held().give_back(engine);
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+/// A socket that listens, before anything is known about it but what it was made from.
+#[derive(Debug)]
+struct Bound {
+    fd: Fd,
+    network: Network,
+    path: Option<Owned>,
+}
+
+#[derive(Debug)]
 struct Spec {
     backlog: u32,
     reuse_port: bool,
     options: StreamOptions,
+    path: PathRules,
+    prepare: Option<Prepare>,
 }
 
 /// Tries the endpoint's candidates in order; the error is that of the first.
-fn bind(endpoint: &mut Endpoint, spec: Spec, engine: &mut Engine) -> Result<Fd, Error> {
+fn bind(endpoint: &mut Endpoint, spec: Spec, engine: &mut Engine) -> Result<Bound, Error> {
     let network = endpoint.network();
+    let fail = |cause: Cause| Error::new(Op::Listen, Some(network), None, cause);
+    let transport = network.transport();
     endpoint
         .resolve_zone(|name| engine.kernel.interface_index(name))
-        .map_err(|cause| Error::new(Op::Listen, Some(network), None, cause))?;
+        .map_err(fail)?;
     let looked_up = match endpoint.name() {
-        Some(name) => engine.kernel.lookup(name).map_err(|error| {
-            let cause = Cause::lookup(name.to_owned(), &error);
-            Error::new(Op::Listen, Some(network), None, cause)
-        })?,
+        Some(name) => engine
+            .kernel
+            .lookup(name)
+            .map_err(|error| fail(Cause::lookup(name.to_owned(), &error)))?,
         None => Vec::new(),
     };
-    let candidates = listen_candidates(endpoint, &looked_up)
-        .map_err(|cause| Error::new(Op::Listen, Some(network), None, cause))?;
     let mut first = None;
-    for (addr, only_v6) in candidates {
-        let spec = ListenSpec {
+    for (addr, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
+        let listen = ListenSpec {
             addr,
-            transport: network.transport(),
-            mode: None,
+            transport,
+            mode: spec.path.mode,
             only_v6,
             backlog: i32::try_from(spec.backlog).unwrap_or(i32::MAX),
             reuse_port: spec.reuse_port,
             stream: spec.options,
+            prepare: spec.prepare.clone(),
         };
-        match engine.kernel.listen(&spec) {
-            Ok(fd) => return Ok(fd),
+        match bind_one(&listen, spec.path, engine) {
+            Ok((fd, path)) => return Ok(Bound { fd, network, path }),
             Err(fault) => {
-                let no_such_family = has_no_ipv6(fault);
-                first.get_or_insert_with(|| {
-                    Error::new(Op::Listen, Some(network), Some(endpoint.place()), fault)
-                });
-                if !no_such_family {
+                let place = Some(endpoint.place());
+                first.get_or_insert_with(|| Error::new(Op::Listen, Some(network), place, fault));
+                if !has_no_ipv6(fault) {
                     break;
                 }
             }
         }
     }
-    Err(first.unwrap_or_else(|| Error::new(Op::Listen, Some(network), None, Cause::MissingAddress)))
+    Err(first.unwrap_or_else(|| fail(Cause::MissingAddress)))
+}
+
+fn bind_one(
+    spec: &ListenSpec,
+    rules: PathRules,
+    engine: &mut Engine,
+) -> Result<(Fd, Option<Owned>), Fault> {
+    let kernel = engine.kernel.as_mut();
+    let (fd, path) = if rules.repair {
+        unix_path::bind_repairing(kernel, &spec.addr, spec.transport, |k| k.listen(spec))?
+    } else {
+        unix_path::bind_noting(kernel, &spec.addr, |k| k.listen(spec))?
+    };
+    Ok((fd, path.filter(|_| rules.unlink.unwrap_or(true))))
+}
+
+/// What it is bound to: a port, or an abstract name, may be the kernel's choice.
+fn own_address(bound: &Bound, engine: &mut Engine) -> Result<Addr, Error> {
+    engine.kernel.local_addr(bound.fd).map_err(|errno| {
+        let held = Held {
+            fd: bound.fd,
+            spare: None,
+            path: bound.path.clone(),
+        };
+        held.give_back(engine);
+        let call = "getsockname";
+        let cause = Cause::Syscall { call, errno };
+        Error::new(Op::Listen, Some(bound.network), None, cause)
+    })
+}
+
+/// A listener made elsewhere. Whoever made its path removes it, unless we were told to.
+fn adopt(owned: OwnedFd, rules: PathRules, engine: &mut Engine) -> Result<(Bound, Addr), Error> {
+    let adopted = engine
+        .kernel
+        .adopt_listener(owned)
+        .map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
+    let ours = rules.unlink.unwrap_or(false);
+    let path = ours
+        .then(|| unix_path::note(engine.kernel.as_mut(), &adopted.local))
+        .flatten();
+    let bound = Bound {
+        fd: adopted.fd,
+        network: adopted.network(),
+        path,
+    };
+    Ok((bound, adopted.local))
 }
 
 /// Whether a dual-stack socket failed because this host has no IPv6, so that IPv4 alone is

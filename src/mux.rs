@@ -105,8 +105,8 @@ use crate::watch::Ready;
 ///     let handle = reactor.handle_for(admin);
 ///     let client = std::thread::spawn(move || -> io::Result<[String; 2]> {
 ///         let numbered = say(lines_at, b"hoist\nheave\n")?;
-///         handle.post(|admin, _cx| admin.motto = "busy".to_owned())?;
 ///         let answer = say(admin_at, b"")?;
+///         handle.post(|admin, _cx| admin.motto = "closing".to_owned())?;
 ///         handle.shutdown(Duration::from_secs(1))?; // of the loop, so of every part
 ///         Ok([numbered, answer])
 ///     });
@@ -114,8 +114,8 @@ use crate::watch::Ready;
 ///     reactor.run()?;
 ///     let [numbered, answer] = client.join().unwrap()?;
 ///     assert_eq!(numbered, "1 hoist\n2 heave\n");
-///     assert_eq!(answer, "busy, 12 bytes read");
-///     assert!(reactor.handler().part(admin).is_some_and(|admin| admin.motto == "busy"));
+///     assert_eq!(answer, "fine, 12 bytes read");
+///     assert!(reactor.handler().part(admin).is_some_and(|admin| admin.motto == "closing"));
 ///     Ok(())
 /// }
 ///

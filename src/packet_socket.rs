@@ -32,6 +32,14 @@ use crate::listener::has_no_ipv6;
 use crate::packet_queue::PacketQueue;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{Owner, SocketId, Token};
+use crate::unix_path::{self, Owned};
+
+/// Send calls of one flush to Unix receivers, each with one datagram: as many datagrams as
+/// any other socket may send.
+const EACH_CALLS: usize = config::FLUSH_CALLS as usize * MAX_PACKETS;
+
+/// Turns are counted from one.
+const NO_TURN: u64 = 0;
 
 /// One datagram socket.
 #[derive(Debug)]
@@ -58,9 +66,18 @@ pub(crate) struct PacketSocket {
     retry_after: Duration,
     /// The end of the linger time, once `close` was called; of the look-up, before it is open.
     ends_at: Nanos,
+    /// The path that goes when the socket does.
+    path: Option<Owned>,
     entry: Option<Entry>,
     errors_in_a_row: u32,
-    /// The last turn in which an error was told.
+    /// Sends that failed for an earlier one's sake, without one in between that left.
+    refused_in_a_row: u32,
+    /// Unix receivers that were full when they were last asked.
+    full: Vec<Addr>,
+    /// Datagrams at the front of the queue that are all for them.
+    held: usize,
+    /// The last turn in which an error was told. Forgotten before the end is told, which
+    /// nothing may hold back.
     error_told_in: u64,
 }
 
@@ -103,6 +120,7 @@ struct Opened {
     network: Network,
     local: Addr,
     remote: Option<Addr>,
+    path: Option<Owned>,
 }
 
 impl PacketSocket {
@@ -128,9 +146,13 @@ impl PacketSocket {
             retry_at: NEVER,
             retry_after: config::RETRY_FIRST,
             ends_at: NEVER,
+            path: None,
             entry: None,
             errors_in_a_row: 0,
-            error_told_in: 0,
+            refused_in_a_row: 0,
+            full: Vec::new(),
+            held: 0,
+            error_told_in: NO_TURN,
         }
     }
 
@@ -140,6 +162,11 @@ impl PacketSocket {
 
     pub(crate) fn fd(&self) -> Option<Fd> {
         self.fd
+    }
+
+    /// What is to be removed with it.
+    pub(crate) fn path(&self) -> Option<&Owned> {
+        self.path.as_ref()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -160,6 +187,11 @@ impl PacketSocket {
 
     fn is_open(&self) -> bool {
         !self.state.closing && !self.state.dead
+    }
+
+    /// Its owner has closed it and hears nothing more of it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.closing
     }
 
     // The ready list and its siblings.
@@ -236,7 +268,7 @@ impl PacketSocket {
 
     /// Whether something waits to be sent as soon as there is a report of room.
     pub(crate) fn may_send(&self) -> bool {
-        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+        !self.state.dead && self.queue.len() > self.held && !self.state.send_waits
     }
 
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
@@ -247,7 +279,7 @@ impl PacketSocket {
         budget: &mut usize,
         engine: &mut Engine,
     ) -> Option<usize> {
-        while self.state.readable && !self.state.paused && self.is_open() {
+        while self.state.readable && self.may_receive() {
             let fd = self.fd?;
             if *budget == 0 {
                 self.make_ready(engine);
@@ -264,12 +296,14 @@ impl PacketSocket {
                     engine.stats.would_blocks += 1;
                     self.state.readable = false;
                     self.state.error_seen = false;
+                    self.no_error();
                 }
                 Arrived::Failed(errno) => {
                     *budget -= 1;
                     self.failed_to_receive(errno, engine);
                 }
                 Arrived::Ended(errno) => {
+                    self.error_told_in = NO_TURN;
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -284,13 +318,21 @@ impl PacketSocket {
         if came.drained && !self.state.error_seen {
             self.state.readable = false;
         }
-        self.errors_in_a_row = 0;
+        self.no_error();
         self.stats.received += n as u64;
         engine.stats.datagrams_received += n as u64;
         for at in 0..n {
             let (arrival, _) = batch.arrival(at);
             self.stats.truncated += u64::from(arrival.truncated);
             engine.stats.bytes_read += arrival.len as u64;
+        }
+    }
+
+    /// The next error is the first again, and so is the next wait unless one is running.
+    fn no_error(&mut self) {
+        self.errors_in_a_row = 0;
+        if self.retry_at == NEVER {
+            self.retry_after = config::RETRY_FIRST;
         }
     }
 
@@ -307,7 +349,6 @@ impl PacketSocket {
         self.errors_in_a_row += 1;
         if self.errors_in_a_row >= config::ERRORS_IN_A_ROW {
             self.errors_in_a_row = 0;
-            self.state.readable = false;
             self.state.receive_waits = true;
             self.retry_later(engine);
         }
@@ -336,6 +377,14 @@ impl PacketSocket {
             return Delivery::Dropped;
         }
         let weight = PacketQueue::weight_of(bytes.len());
+        if weight > self.limit(engine) {
+            // No datagram that leaves makes room for this one.
+            self.dropped(1, engine);
+            let place = to.or_else(|| self.remote.clone());
+            let cause = Cause::Invalid(LONGER_THAN_QUEUE.to_owned());
+            self.report(Op::Write, place, cause, engine);
+            return Delivery::Dropped;
+        }
         if !self.make_room(weight, engine) {
             self.dropped(1, engine);
             return Delivery::Dropped;
@@ -413,7 +462,7 @@ impl PacketSocket {
             return self.flush_each(fd, engine);
         }
         for _ in 0..config::FLUSH_CALLS {
-            if self.queue.is_empty() || !self.state.writable || self.state.dead {
+            if !self.state.writable || !self.may_send() {
                 return;
             }
             let mut packets = [Packet {
@@ -434,12 +483,13 @@ impl PacketSocket {
                 }
                 Posted::Failed(errno) => self.failed_to_send(0, errno, engine),
                 Posted::Ended(errno) => {
+                    self.error_told_in = NO_TURN;
                     self.failed_to_send(0, errno, engine);
                     self.die(engine);
                 }
             }
         }
-        if !self.queue.is_empty() && self.state.writable {
+        if self.state.writable && self.may_send() {
             self.make_ready(engine);
         }
     }
@@ -447,14 +497,19 @@ impl PacketSocket {
     /// Unix sockets that are not connected send to receivers of which each may be full, and
     /// nobody reports when one has room again. Whoever is full holds up nobody else.
     fn flush_each(&mut self, fd: Fd, engine: &mut Engine) {
-        let mut full: Vec<Addr> = Vec::new();
-        let mut at = 0;
-        while at < self.queue.len() && !self.state.dead {
+        let mut calls = 0;
+        while self.held < self.queue.len() && !self.state.dead {
+            let at = self.held;
             let to = self.queue.destination(at);
-            if to.is_some_and(|to| full.contains(to)) {
-                at += 1;
+            if to.is_some_and(|to| self.full.contains(to)) {
+                self.held += 1;
                 continue;
             }
+            if calls == EACH_CALLS {
+                self.make_ready(engine);
+                break;
+            }
+            calls += 1;
             let mut packet = [Packet {
                 bytes: &[],
                 to: None,
@@ -465,18 +520,18 @@ impl PacketSocket {
                 Posted::Taken(_) => self.sent_at(at, engine),
                 Posted::WouldBlock | Posted::Transient(_) => {
                     engine.stats.would_blocks += 1;
-                    full.extend(self.queue.destination(at).cloned());
-                    at += 1;
+                    self.full.extend(self.queue.destination(at).cloned());
+                    self.held += 1;
                 }
                 Posted::Failed(errno) => self.failed_to_send(at, errno, engine),
                 Posted::Ended(errno) => {
+                    self.error_told_in = NO_TURN;
                     self.failed_to_send(at, errno, engine);
                     self.die(engine);
                 }
             }
         }
-        if !self.queue.is_empty() {
-            self.state.send_waits = true;
+        if !self.full.is_empty() {
             self.retry_later(engine);
         }
     }
@@ -485,6 +540,7 @@ impl PacketSocket {
         self.take_off(n, engine);
         self.stats.sent += n as u64;
         engine.stats.datagrams_sent += n as u64;
+        self.refused_in_a_row = 0;
         self.retry_after = config::RETRY_FIRST;
     }
 
@@ -494,12 +550,15 @@ impl PacketSocket {
         engine.account(before, self.queue.weight());
         self.stats.sent += 1;
         engine.stats.datagrams_sent += 1;
-        self.retry_after = config::RETRY_FIRST;
+        if self.full.is_empty() {
+            self.retry_after = config::RETRY_FIRST;
+        }
     }
 
     fn take_off(&mut self, n: usize, engine: &mut Engine) {
         let before = self.queue.weight();
         self.queue.sent(n);
+        self.held = self.held.saturating_sub(n);
         engine.account(before, self.queue.weight());
     }
 
@@ -514,11 +573,23 @@ impl PacketSocket {
         let place = to.or_else(|| self.remote.clone());
         self.report(Op::Write, place, Cause::Syscall { call, errno }, engine);
         let of_an_earlier_one = errno.0 == libc::ECONNREFUSED && self.network != Network::Unixgram;
-        if !of_an_earlier_one {
-            let before = self.queue.weight();
-            self.queue.remove(at);
-            engine.account(before, self.queue.weight());
-            self.dropped(1, engine);
+        if of_an_earlier_one {
+            return self.refused(engine);
+        }
+        let before = self.queue.weight();
+        self.queue.remove(at);
+        engine.account(before, self.queue.weight());
+        self.dropped(1, engine);
+    }
+
+    /// Nothing has left, and nothing is lost. That may come once for each earlier datagram;
+    /// without end it is not worth a processor, either.
+    fn refused(&mut self, engine: &mut Engine) {
+        self.refused_in_a_row += 1;
+        if self.refused_in_a_row >= config::ERRORS_IN_A_ROW {
+            self.refused_in_a_row = 0;
+            self.state.send_waits = true;
+            self.retry_later(engine);
         }
     }
 
@@ -542,7 +613,8 @@ impl PacketSocket {
     fn report(&mut self, op: Op, place: Option<Addr>, cause: Cause, engine: &mut Engine) {
         self.stats.errors += 1;
         let turn = engine.stats.turns + 1;
-        if std::mem::replace(&mut self.error_told_in, turn) == turn {
+        let told = std::mem::replace(&mut self.error_told_in, turn) == turn;
+        if told || self.state.closing {
             return;
         }
         let error = Error::new(op, Some(self.network), place.map(Into::into), cause);
@@ -595,6 +667,9 @@ impl PacketSocket {
             // It may have duplicates elsewhere, which would keep the registration alive.
             engine.kernel.deregister(fd);
             engine.kernel.close(fd);
+        }
+        if let Some(path) = &self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
         }
     }
 
@@ -674,7 +749,9 @@ impl PacketSocket {
         if self.retry_at <= now {
             self.retry_at = NEVER;
             self.state.send_waits = false;
-            self.state.readable |= std::mem::take(&mut self.state.receive_waits);
+            self.state.receive_waits = false;
+            self.full.clear();
+            self.held = 0;
             self.make_ready(engine);
         }
         self.drop_stalled(now, engine);
@@ -708,6 +785,10 @@ impl PacketSocket {
 
     /// Whoever could not leave for so long is not worth the memory.
     fn drop_stalled(&mut self, now: Nanos, engine: &mut Engine) {
+        if self.stall_deadline(engine) <= now {
+            // The room is worth telling of; or there is nothing left to stay open for.
+            self.touch(engine);
+        }
         while self.stall_deadline(engine) <= now {
             let to = self.queue.destination(0).cloned();
             let place = to.or_else(|| self.remote.clone());
@@ -726,7 +807,7 @@ impl PacketSocket {
     }
 
     pub(crate) fn set_option(
-        &mut self,
+        &self,
         option: PacketOption,
         engine: &mut Engine,
     ) -> Result<(), Errno> {
@@ -764,12 +845,13 @@ impl Core {
             Place::Adopted(fd) => {
                 let adopted = self.engine.kernel.adopt_packets(fd);
                 let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                let network = network_of(&adopted.local, adopted.transport);
+                let network = adopted.network();
                 let opened = Opened {
                     fd: adopted.fd,
                     network,
                     local: adopted.local,
                     remote: adopted.peer,
+                    path: None,
                 };
                 self.admit_socket(opened, &options, owner)
             }
@@ -812,6 +894,7 @@ impl Core {
         socket.fd = Some(opened.fd);
         let place = opened.local.clone();
         (socket.local, socket.remote) = (Some(opened.local), opened.remote);
+        socket.path = opened.path;
         engine
             .kernel
             .register(opened.fd, token, Interest::ReadWrite)
@@ -938,12 +1021,13 @@ fn listen(
         spec.local = Some(local);
         spec.only_v6 = only_v6;
         match open(&spec, options, engine) {
-            Ok((fd, local)) => {
+            Ok((fd, local, path)) => {
                 return Ok(Opened {
                     fd,
                     network,
                     local,
                     remote: None,
+                    path,
                 });
             }
             Err(fault) => {
@@ -974,11 +1058,12 @@ fn connect(
     let mut spec = spec(network, options);
     (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
     match open(&spec, options, engine) {
-        Ok((fd, local)) => Ok(Opened {
+        Ok((fd, local, path)) => Ok(Opened {
             fd,
             network,
             local,
             remote: Some(remote),
+            path,
         }),
         Err(fault) => {
             let error = Error::new(Op::Dial, Some(network), Some(remote.into()), fault);
@@ -1003,17 +1088,44 @@ fn spec(network: Network, options: &BindOptions) -> BindSpec {
         destinations: options.destinations,
         receive_buffer: options.receive_buffer,
         send_buffer: options.send_buffer,
+        prepare: options.prepare.clone(),
     }
 }
 
-/// One socket, a member of its groups, and its own end. Nothing stays open if a step fails.
-fn open(spec: &BindSpec, options: &BindOptions, engine: &mut Engine) -> Result<(Fd, Addr), Fault> {
-    let fd = engine.kernel.bind(spec)?;
-    let prepared = prepare(fd, options, engine);
-    if prepared.is_err() {
-        engine.kernel.close(fd);
+/// One socket, a member of its groups, its own end, and the path that goes with it. Nothing
+/// stays open if a step fails.
+fn open(
+    spec: &BindSpec,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<(Fd, Addr, Option<Owned>), Fault> {
+    let (fd, path) = bind_path(spec, options, engine)?;
+    let path = path.filter(|_| options.unlink_on_close);
+    match prepare(fd, options, engine) {
+        Ok(local) => Ok((fd, local, path)),
+        Err(fault) => {
+            engine.kernel.close(fd);
+            if let Some(path) = path {
+                unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
+            }
+            Err(fault)
+        }
     }
-    prepared.map(|local| (fd, local))
+}
+
+fn bind_path(
+    spec: &BindSpec,
+    options: &BindOptions,
+    engine: &mut Engine,
+) -> Result<(Fd, Option<Owned>), Fault> {
+    let kernel = engine.kernel.as_mut();
+    match &spec.local {
+        Some(local) if options.repair_path => {
+            unix_path::bind_repairing(kernel, local, spec.transport, |kernel| kernel.bind(spec))
+        }
+        Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.bind(spec)),
+        None => kernel.bind(spec).map(|fd| (fd, None)),
+    }
 }
 
 fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
@@ -1026,14 +1138,6 @@ fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, F
             .map_err(fault("setsockopt"))?;
     }
     engine.kernel.local_addr(fd).map_err(fault("getsockname"))
-}
-
-fn network_of(local: &Addr, transport: Transport) -> Network {
-    match (local, transport) {
-        (Addr::Unix(_), _) => Network::Unixgram,
-        (Addr::Ip(_), Transport::Raw(protocol)) => Network::Ip(protocol),
-        (Addr::Ip(_), _) => Network::Udp,
-    }
 }
 
 /// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low
@@ -1050,6 +1154,8 @@ fn without_header(bytes: &[u8]) -> &[u8] {
 }
 
 const IPV4_HEADER_LEAST: usize = 20;
+
+const LONGER_THAN_QUEUE: &str = "a datagram longer than the socket's queue";
 
 /// Go's words for it (`net.ErrWriteToConnected`).
 const SEND_TO_CONNECTED: &str = "use of WriteTo with pre-connected connection";

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::address::{Addr, Network};
+use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled, Flags};
 use crate::context::{Conn, Context, Listener};
@@ -21,7 +21,7 @@ use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
 use crate::input::Input;
 use crate::kernel::os::OsKernel;
-use crate::kernel::{Batch, Event, Fd, Interest, Kernel};
+use crate::kernel::{Batch, Event, Fd, Interest, Kernel, Transport};
 use crate::listener::{Listen, Step};
 use crate::packet_socket::PacketSocket;
 use crate::stats::Stats;
@@ -194,6 +194,15 @@ impl<H: Handler> Reactor<H> {
     /// As there.
     pub fn watch(&mut self, fd: impl Into<OwnedFd>, interest: Interest) -> Result<WatchId, Error> {
         self.core.watch(fd.into(), interest, Owner::default())
+    }
+
+    /// Takes over a connection made elsewhere, as [`Context::adopt`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn adopt(&mut self, fd: impl Into<OwnedFd>) -> Result<DialId, Error> {
+        self.core.adopt(fd.into(), Owner::default())
     }
 
     /// Ends a watch, as [`Context::unwatch`] does.
@@ -403,6 +412,7 @@ impl<H: Handler> Reactor<H> {
                     if let Some(listener) = self.core.listeners.get_mut(token) {
                         listener.left_ready();
                         self.accepting.push(token);
+                        self.tell_accept_timeout(token);
                     }
                 }
                 Some(Kind::Dial) => self.core.serve_dial(token),
@@ -679,9 +689,11 @@ impl<H: Handler> Reactor<H> {
             sockets, engine, ..
         } = &mut self.core;
         let config = &engine.config;
+        // One call alone never goes beyond the budget.
+        let places = config.datagram_batch.min(config.datagram_budget);
         let batch = self
             .batch
-            .get_or_insert_with(|| Batch::new(config.datagram_batch, config.max_datagram));
+            .get_or_insert_with(|| Batch::new(places, config.max_datagram));
         sockets.get_mut(token)?.receive(batch, budget, engine)
     }
 
@@ -762,6 +774,11 @@ impl<H: Handler> Reactor<H> {
         } in reports.drain(..)
         {
             let Self { handler, core, .. } = self;
+            // Whoever has closed it meanwhile hears nothing more of it.
+            let known = core.sockets.get(socket.token());
+            if known.is_some_and(PacketSocket::is_closing) {
+                continue;
+            }
             guarded(core, "on_socket_error", |core| {
                 handler.on_socket_error(&mut Context::new(core, owner), socket, &error);
             });
@@ -837,13 +854,14 @@ impl<H: Handler> Reactor<H> {
             core,
             ..
         } = self;
-        let owner = core
-            .listeners
-            .get(listener)
-            .map_or_else(Owner::default, |listener| listener.owner);
+        let (owner, transport) = core.listeners.get(listener).map_or_else(
+            || (Owner::default(), Transport::Stream),
+            |listener| (listener.owner, listener.transport()),
+        );
         let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns.insert(|token| Connection::new(token, fd, peer, listener, owner, engine));
+        let made = conns
+            .insert(|token| Connection::new(token, fd, peer, transport, listener, owner, engine));
         let Some(token) = made else {
             engine.stats.refused += 1;
             return engine.kernel.close(fd);
@@ -886,7 +904,8 @@ impl<H: Handler> Reactor<H> {
             .register(conn.fd(), token, Interest::ReadWrite)
         {
             let peer = Some(conn.peer.clone().into());
-            let error = Error::new(Op::Accept, Some(Network::Tcp), peer, Cause::Errno(errno));
+            let network = Some(conn.network());
+            let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
             return;
         }
@@ -905,6 +924,25 @@ impl<H: Handler> Reactor<H> {
         if let Some(conn) = self.core.remove_conn(token) {
             conn.retire(&mut self.core.engine);
         }
+    }
+
+    /// Before anybody is accepted, if that time had run out when this turn began.
+    fn tell_accept_timeout(&mut self, token: Token) {
+        let Self { handler, core, .. } = self;
+        let Core {
+            listeners, engine, ..
+        } = core;
+        let Some(listener) = listeners.get_mut(token) else {
+            return;
+        };
+        let Some(error) = listener.take_timeout(engine) else {
+            return;
+        };
+        engine.stats.timers += 1;
+        let (owner, id) = (listener.owner, ListenerId::new(token));
+        guarded(core, "on_accept_error", |core| {
+            handler.on_accept_error(&mut Context::new(core, owner), id, &error);
+        });
     }
 
     /// What listeners had to say while callbacks could not be run.
@@ -1058,8 +1096,9 @@ impl<H: Handler> Reactor<H> {
                         listeners, engine, ..
                     } = &mut self.core;
                     if let Some(listener) = listeners.get_mut(token) {
-                        listener.retry(engine);
+                        listener.due(engine);
                     }
+                    self.tell_accept_timeout(token);
                 }
                 Some(Kind::Socket) => {
                     if let Some(socket) = self.core.sockets.get_mut(token) {

@@ -59,6 +59,10 @@ pub struct Stats {
     /// Unconsumed input and queued output now, in bytes, over all connections.
     pub buffered: u64,
 
+    /// Descriptors that came on connections and were closed, because as many as were asked
+    /// for waited already ([`Conn::accept_fds`](crate::Conn::accept_fds)).
+    pub descriptors_dropped: u64,
+
     /// Datagrams received.
     pub datagrams_received: u64,
     /// Datagrams that the kernel took.

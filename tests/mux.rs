@@ -18,7 +18,7 @@ use util::{PATIENCE, connect, eventually, ms, read_exactly, read_to_eof, send};
 use windlass::sim::{Call, Client, Remote, World};
 use windlass::{
     Backoff, Bind, CloseReason, Closed, Config, Conn, ConnId, Context, Datagram, Deadline,
-    Delivery, Dial, DialId, Error, Handle, Handler, Input, Interest, ListenerId, Mux, PartId,
+    Delivery, Dial, DialId, Error, Flow, Handle, Handler, Input, Interest, ListenerId, Mux, PartId,
     PostError, Reactor, Ready, Socket, SocketId, Stats, Summary, TimerId, WatchId,
 };
 
@@ -198,6 +198,11 @@ impl Lines {
                 writeln!(conn, "{open} open");
                 Ok(())
             }
+            "flood" => {
+                let much = 2 * conn.limits().high;
+                assert_eq!(conn.write(&vec![b'.'; much]), Flow::Full);
+                Ok(())
+            }
             "timer" => {
                 conn.set_timer(conn.now() + ms(10));
                 Ok(())
@@ -245,6 +250,11 @@ impl Handler for Lines {
             writeln!(conn, "{} {line}", count.lines);
             self.obey(conn, &line)?;
         }
+        Ok(())
+    }
+
+    fn on_write(&mut self, conn: &mut Conn<'_>, count: &mut Count) -> io::Result<()> {
+        writeln!(conn, "room after {} lines", count.lines);
         Ok(())
     }
 
@@ -481,6 +491,19 @@ fn each_part_is_served_as_if_it_were_alone() {
     assert_eq!(it.diary.count("web: close: end of stream"), 1);
     assert_eq!(it.diary.count("lines: close: end of stream"), 2);
     assert_eq!(it.sessions.count(), (3, 3));
+}
+
+#[test]
+fn the_part_that_wrote_too_much_hears_of_room_again() {
+    let mut it = Both::new();
+    it.world.faults().buffers(4096, 4096);
+    it.connect(WEB);
+    let client = it.connect(LINES);
+    it.world.stop_reading(client);
+    assert_eq!(it.say(client, "flood\n"), "");
+    it.world.resume_reading(client);
+    let heard = it.hear(client);
+    assert!(heard.ends_with(".room after 1 lines\n"), "{}", heard.len());
 }
 
 #[test]
@@ -776,6 +799,7 @@ fn sessions_of_a_mux_that_was_replaced_are_never_lent_to_its_successor() {
     assert!(it.world.saw_eof(lines));
     it.world.close(lines);
     it.world.close(web);
+    it.world.run();
     assert_eq!(it.say(newcomer, "deux\n"), "2 deux\n");
     assert_eq!(it.world.handler().part(new).unwrap().conns.len(), 1);
     assert_eq!(it.world.stats().panics, 0);

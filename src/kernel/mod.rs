@@ -10,12 +10,12 @@
 
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::address::{Addr, UnixAddr};
+use crate::address::{Addr, Network, UnixAddr};
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -179,6 +179,37 @@ pub(crate) enum Transport {
     Raw(u8),
 }
 
+/// What the application does to a socket of its own before it is bound or connected.
+#[derive(Clone)]
+pub(crate) struct Prepare(Arc<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync>);
+
+impl Prepare {
+    pub(crate) fn new(
+        act: impl Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(act))
+    }
+
+    pub(crate) fn run(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        (self.0)(socket)
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepare")
+    }
+}
+
+/// Equal if it is the very same.
+impl PartialEq for Prepare {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Prepare {}
+
 /// Everything that opening one listening socket needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListenSpec {
@@ -194,6 +225,8 @@ pub(crate) struct ListenSpec {
     pub(crate) backlog: i32,
     pub(crate) reuse_port: bool,
     pub(crate) stream: StreamOptions,
+    /// The last thing before bind.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Everything that a socket needs before it connects.
@@ -207,6 +240,8 @@ pub(crate) struct DialSpec {
     /// that of the remote's family.
     pub(crate) local: Option<Addr>,
     pub(crate) stream: StreamOptions,
+    /// The last thing before bind, or before connect.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Everything that opening one socket for datagrams needs.
@@ -232,6 +267,8 @@ pub(crate) struct BindSpec {
     pub(crate) destinations: bool,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
+    /// The last thing before bind, or before connect.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// One option of a datagram socket, changed while it is open.
@@ -371,6 +408,20 @@ pub(crate) struct Adopted {
     pub(crate) peer: Option<Addr>,
 }
 
+impl Adopted {
+    /// What is spoken on it.
+    pub(crate) fn network(&self) -> Network {
+        match (&self.local, self.transport) {
+            (Addr::Ip(_), Transport::Stream | Transport::Records) => Network::Tcp,
+            (Addr::Ip(_), Transport::Datagrams) => Network::Udp,
+            (_, Transport::Raw(protocol)) => Network::Ip(protocol),
+            (Addr::Unix(_), Transport::Stream) => Network::Unix,
+            (Addr::Unix(_), Transport::Records) => Network::Unixpacket,
+            (Addr::Unix(_), Transport::Datagrams) => Network::Unixgram,
+        }
+    }
+}
+
 /// Names one look-up, so that its answer finds whoever asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub(crate) struct Ticket(pub(crate) u64);
@@ -391,7 +442,6 @@ pub(crate) trait Wake: Send + Sync {
 ///
 /// A call that fails answers the raw errno, undecided. No verb blocks except `poll`
 /// (at most for its timeout) and `lookup`. No verb retries, except where its line says so.
-#[allow(unused_variables)]
 pub(crate) trait Kernel: fmt::Debug + Send {
     // Time and chance.
 
@@ -449,88 +499,47 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 
     /// Takes over a connected stream or record socket, made nonblocking and close-on-exec
     /// (else ENOTSOCK, EPROTOTYPE, ENOTCONN).
-    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
-        Err(Fault {
-            call: "socket",
-            errno: Errno(libc::ENOTSUP),
-        })
-    }
+    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault>;
     /// Takes over a datagram or raw socket, made nonblocking and close-on-exec (else
     /// ENOTSOCK, EPROTOTYPE).
-    fn adopt_packets(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
-        Err(Fault {
-            call: "socket",
-            errno: Errno(libc::ENOTSUP),
-        })
-    }
+    fn adopt_packets(&mut self, fd: OwnedFd) -> Result<Adopted, Fault>;
     /// Takes over any descriptor, as it is: nothing about it is changed.
-    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno>;
     /// Gives a descriptor out of the loop, still open and deregistered. It stays nonblocking
     /// if it was made so.
-    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno>;
     /// Another descriptor for the same socket, close-on-exec.
-    fn duplicate(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn duplicate(&mut self, fd: Fd) -> Result<OwnedFd, Errno>;
     /// As `register`, for a descriptor of the application's own. EPERM for what is always
     /// ready and so cannot be watched: regular files and directories, whatever the system.
-    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno>;
     /// Asks for a new report if `fd` is ready now; works on every system, at the price of up
     /// to two calls.
-    fn rewatch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn rewatch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno>;
 
     // Datagrams.
 
     /// socket, options, bind if `local` is given, connect if `remote` is: nonblocking,
     /// close-on-exec. Closes what it opened if it fails.
-    fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
-        Err(Fault {
-            call: "socket",
-            errno: Errno(libc::ENOTSUP),
-        })
-    }
+    fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault>;
     /// One receive call, for as many datagrams as the batch has places (one, on systems
     /// without recvmmsg). At least one has come, and an empty one counts.
-    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno>;
     /// One send call, for at most [`MAX_PACKETS`] datagrams (one, on systems without
     /// sendmmsg). Answers how many were taken: at least one; the error is that of the first.
-    fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
-    fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno>;
+    fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno>;
     /// The number of the interface of that name.
-    fn interface_index(&mut self, name: &str) -> Option<u32> {
-        None
-    }
+    fn interface_index(&mut self, name: &str) -> Option<u32>;
 
     // Unix sockets.
 
     /// What stands at a path; a symbolic link is not followed (lstat).
-    fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
-    fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno>;
+    fn unlink(&mut self, path: &Path) -> Result<(), Errno>;
     /// Connects to a Unix address and hangs up: ECONNREFUSED says that nobody serves it.
-    fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
-    fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno>;
+    fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno>;
     /// One receive call that keeps the bounds of records and takes descriptors, made
     /// close-on-exec, off the socket. `fds: None` closes those that come.
     fn receive_message(
@@ -538,14 +547,10 @@ pub(crate) trait Kernel: fmt::Debug + Send {
         fd: Fd,
         buffer: &mut [u8],
         fds: Option<&mut Vec<OwnedFd>>,
-    ) -> Result<Message, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    ) -> Result<Message, Errno>;
     /// One send call with descriptors, which travel with the first of the bytes (at least
     /// one) and stay open here. At most [`MAX_FDS`].
-    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno> {
-        Err(Errno(libc::ENOTSUP))
-    }
+    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno>;
 
     // Streams.
 

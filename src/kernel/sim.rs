@@ -61,6 +61,11 @@ pub(crate) use self::peer::Peer;
 #[cfg(test)]
 pub(crate) use self::peer::PeerState;
 
+/// What a verb answers that would have to give or take a real descriptor.
+const NO_DESCRIPTORS: Fault = Fault {
+    call: "socket",
+    errno: Errno(libc::ENOTSUP),
+};
 /// Wall-clock time at virtual time zero: 2026-01-01 00:00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// As `/proc/sys/net/core/somaxconn` has had it since Linux 5.4.
@@ -773,6 +778,40 @@ impl Kernel for SimKernel {
         let most = buffer.len();
         self.note(|| format!("receive from {fd:?}, at most {most}: {result:?}"));
         result
+    }
+
+    // Descriptors of the real process are nothing that this host knows.
+
+    fn adopt_stream(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
+        Err(NO_DESCRIPTORS)
+    }
+
+    fn adopt_packets(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
+        Err(NO_DESCRIPTORS)
+    }
+
+    fn keep(&mut self, _: OwnedFd) -> Result<Fd, Errno> {
+        Err(NO_DESCRIPTORS.errno)
+    }
+
+    fn release(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
+        Err(NO_DESCRIPTORS.errno)
+    }
+
+    fn duplicate(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
+        Err(NO_DESCRIPTORS.errno)
+    }
+
+    fn watch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
+        Err(NO_DESCRIPTORS.errno)
+    }
+
+    fn rewatch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
+        Err(NO_DESCRIPTORS.errno)
+    }
+
+    fn send_with_fds(&mut self, _: Fd, _: &[u8], _: &[OwnedFd]) -> Result<usize, Errno> {
+        Err(NO_DESCRIPTORS.errno)
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {

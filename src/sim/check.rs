@@ -33,6 +33,12 @@ pub(super) fn forgotten(core: &mut Core) -> Vec<String> {
             found.push(format!("{:?} was forgotten: {what}", conn.id()));
         }
     }
+    for listener in listeners.iter().filter(|it| !it.is_watched(engine)) {
+        let id = ListenerId::new(listener.token);
+        found.push(format!(
+            "{id:?} was forgotten: its time is not in the wheel"
+        ));
+    }
     for index in 0..listeners.end() {
         if let Some(listener) = listeners.at_mut(index)
             && state_of(listener.fd(), engine).contains(Readiness::READABLE)

@@ -246,7 +246,7 @@ fn interface_of(number: u32) -> Result<u32, Errno> {
 fn nameless(spec: &BindSpec) -> Addr {
     let asked = spec.local.as_ref().or(spec.remote.as_ref());
     let both = SocketAddr::from(([0_u16; 8], 0));
-    asked.map_or(both.into(), nobody)
+    asked.map_or_else(|| both.into(), nobody)
 }
 
 fn nobody(like: &Addr) -> Addr {
