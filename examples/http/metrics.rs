@@ -44,6 +44,7 @@ pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> Vec<u8> {
         ("windlass_writes_total", "counter", count(s.writes), "Send calls."),
         ("windlass_would_blocks_total", "counter", count(s.would_blocks), "Calls that found nothing to do."),
         ("windlass_buffered_bytes", "gauge", count(s.buffered), "Unread input and unsent output now."),
+        ("windlass_descriptors_dropped_total", "counter", count(s.descriptors_dropped), "Descriptors that came unasked and were closed."),
         ("windlass_datagrams_received_total", "counter", count(s.datagrams_received), "Datagrams received."),
         ("windlass_datagrams_sent_total", "counter", count(s.datagrams_sent), "Datagrams sent."),
         ("windlass_datagrams_dropped_total", "counter", count(s.datagrams_dropped), "Datagrams dropped."),

@@ -52,7 +52,7 @@ impl Handler for Server {
         }
         let waits = conn.flow() == Flow::Open && (session.pending.is_some() || !input.is_empty());
         // Kept as it is until the request is complete, however many bytes come.
-        session.due = waits.then(|| session.due.unwrap_or(conn.now() + REQUEST_TIME));
+        session.due = waits.then(|| session.due.unwrap_or_else(|| conn.now() + REQUEST_TIME));
         conn.set_read_deadline(session.due);
         Ok(())
     }
