@@ -76,8 +76,7 @@ pub(crate) struct PacketSocket {
     full: Vec<Addr>,
     /// Datagrams at the front of the queue that are all for them.
     held: usize,
-    /// The last turn in which an error was told. Forgotten before the end is told, which
-    /// nothing may hold back.
+    /// The last turn in which an error was told.
     error_told_in: u64,
 }
 
@@ -303,7 +302,7 @@ impl PacketSocket {
                     self.failed_to_receive(errno, engine);
                 }
                 Arrived::Ended(errno) => {
-                    self.error_told_in = NO_TURN;
+                    self.untell(engine);
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -483,7 +482,7 @@ impl PacketSocket {
                 }
                 Posted::Failed(errno) => self.failed_to_send(0, errno, engine),
                 Posted::Ended(errno) => {
-                    self.error_told_in = NO_TURN;
+                    self.untell(engine);
                     self.failed_to_send(0, errno, engine);
                     self.die(engine);
                 }
@@ -525,7 +524,7 @@ impl PacketSocket {
                 }
                 Posted::Failed(errno) => self.failed_to_send(at, errno, engine),
                 Posted::Ended(errno) => {
-                    self.error_told_in = NO_TURN;
+                    self.untell(engine);
                     self.failed_to_send(at, errno, engine);
                     self.die(engine);
                 }
@@ -627,6 +626,13 @@ impl PacketSocket {
             owner: self.owner,
             error,
         });
+    }
+
+    /// What was to be told makes room for word of the end, which the handler gets once.
+    fn untell(&mut self, engine: &mut Engine) {
+        self.error_told_in = NO_TURN;
+        let id = self.id();
+        engine.socket_reports.retain(|report| report.socket != id);
     }
 
     /// Sends what is queued, then ends.
