@@ -54,6 +54,10 @@ pub(crate) struct PacketSocket {
     pub(crate) stats: SocketStats,
     read_deadline: Nanos,
     write_deadline: Nanos,
+    /// Unix receivers that were full when they were last tried.
+    full: Vec<Addr>,
+    /// So many datagrams at the front of the queue wait for one of those.
+    held: usize,
     /// When sending, or receiving, is tried again although no report came.
     retry_at: Nanos,
     retry_after: Duration,
@@ -129,6 +133,8 @@ impl PacketSocket {
             stats: SocketStats::default(),
             read_deadline: NEVER,
             write_deadline: NEVER,
+            full: Vec::new(),
+            held: 0,
             retry_at: NEVER,
             retry_after: config::RETRY_FIRST,
             ends_at: NEVER,
@@ -166,6 +172,11 @@ impl PacketSocket {
 
     pub(crate) fn peer_addr(&self) -> Option<Addr> {
         self.remote.clone()
+    }
+
+    /// `close` was called: the handler hears no more of this socket.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.closing
     }
 
     fn is_open(&self) -> bool {
@@ -222,6 +233,11 @@ impl PacketSocket {
         std::mem::take(&mut self.state.due)
     }
 
+    /// Whether the next turn has a deadline to see to that was set in this one.
+    pub(crate) fn has_past(&self) -> bool {
+        self.state.due
+    }
+
     // Receiving.
 
     pub(crate) fn pause(&mut self) {
@@ -246,7 +262,7 @@ impl PacketSocket {
 
     /// Whether something waits to be sent as soon as there is a report of room.
     pub(crate) fn may_send(&self) -> bool {
-        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+        !self.state.dead && self.held < self.queue.len() && !self.state.send_waits
     }
 
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
@@ -461,16 +477,22 @@ impl PacketSocket {
     }
 
     /// Unix sockets that are not connected send to receivers of which each may be full, and
-    /// nobody reports when one has room again. Whoever is full holds up nobody else.
+    /// nobody reports when one has room again. Whoever is full holds up nobody else: what is
+    /// for others leaves at once, however much is held for him until the timer fires.
     fn flush_each(&mut self, fd: Fd, engine: &mut Engine) {
-        let mut full: Vec<Addr> = Vec::new();
-        let mut at = 0;
+        let mut at = self.held;
+        let mut calls = config::FLUSH_CALLS as usize * MAX_PACKETS;
         while at < self.queue.len() && !self.state.dead {
             let to = self.queue.destination(at);
-            if to.is_some_and(|to| full.contains(to)) {
+            if to.is_some_and(|to| self.full.contains(to)) {
                 at += 1;
                 continue;
             }
+            if calls == 0 {
+                self.held = at;
+                return self.make_ready(engine);
+            }
+            calls -= 1;
             let mut packet = [Packet {
                 bytes: &[],
                 to: None,
@@ -481,7 +503,7 @@ impl PacketSocket {
                 Posted::Taken(_) => self.sent_at(at, engine),
                 Posted::WouldBlock | Posted::Transient(_) => {
                     engine.stats.would_blocks += 1;
-                    full.extend(self.queue.destination(at).cloned());
+                    self.full.extend(self.queue.destination(at).cloned());
                     at += 1;
                 }
                 Posted::Failed(errno) => self.failed_to_send(at, errno, engine),
@@ -491,8 +513,8 @@ impl PacketSocket {
                 }
             }
         }
-        if !self.queue.is_empty() {
-            self.state.send_waits = true;
+        self.held = at;
+        if at > 0 {
             self.retry_later(engine);
         }
     }
@@ -516,6 +538,7 @@ impl PacketSocket {
     fn take_off(&mut self, n: usize, engine: &mut Engine) {
         let before = self.queue.weight();
         self.queue.sent(n);
+        self.held = self.held.saturating_sub(n);
         engine.account(before, self.queue.weight());
     }
 
@@ -554,11 +577,12 @@ impl PacketSocket {
 
     // Errors and ends.
 
-    /// Tells the handler of an error, once a turn; counts the others.
+    /// Tells the handler of an error, once a turn and until it closes the socket; counts the
+    /// others.
     fn report(&mut self, op: Op, place: Option<Addr>, cause: Cause, engine: &mut Engine) {
         self.stats.errors += 1;
         let turn = engine.stats.turns + 1;
-        if std::mem::replace(&mut self.error_told_in, turn) == turn {
+        if std::mem::replace(&mut self.error_told_in, turn) == turn || self.state.closing {
             return;
         }
         let error = Error::new(op, Some(self.network), place.map(Into::into), cause);
@@ -606,14 +630,14 @@ impl PacketSocket {
         if let Some(entry) = self.entry {
             engine.wheel.cancel(entry);
         }
+        if let Some(path) = &self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
         if let Some(fd) = self.fd {
             engine.freed = true;
             // It may have duplicates elsewhere, which would keep the registration alive.
             engine.kernel.deregister(fd);
             engine.kernel.close(fd);
-        }
-        if let Some(path) = &self.path {
-            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
         }
     }
 
@@ -693,10 +717,16 @@ impl PacketSocket {
         if self.retry_at <= now {
             self.retry_at = NEVER;
             self.state.send_waits = false;
+            self.full.clear();
+            self.held = 0;
             self.state.readable |= std::mem::take(&mut self.state.receive_waits);
             self.make_ready(engine);
         }
         self.drop_stalled(now, engine);
+        if self.write_deadline <= now {
+            // What only waits for the end of the turn is not late.
+            self.flush(engine);
+        }
         if self.is_open() && self.read_deadline <= now {
             self.read_deadline = NEVER;
             return Some(Deadline::Read);
@@ -725,9 +755,11 @@ impl PacketSocket {
         self.die(engine);
     }
 
-    /// Whoever could not leave for so long is not worth the memory.
+    /// Whoever could not leave for so long is not worth the memory. That there is room again
+    /// is news, and so is that a closing socket has nothing left to wait for.
     fn drop_stalled(&mut self, now: Nanos, engine: &mut Engine) {
         while self.stall_deadline(engine) <= now {
+            self.touch(engine);
             let to = self.queue.destination(0).cloned();
             let place = to.or_else(|| self.remote.clone());
             self.take_off(1, engine);
@@ -1042,10 +1074,10 @@ fn open(
     match prepare(fd, options, engine) {
         Ok(local) => Ok((fd, local, path)),
         Err(fault) => {
-            engine.kernel.close(fd);
             if let Some(path) = path {
                 unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
             }
+            engine.kernel.close(fd);
             Err(fault)
         }
     }

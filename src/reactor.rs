@@ -748,9 +748,13 @@ impl<H: Handler> Reactor<H> {
             let Core {
                 sockets, engine, ..
             } = &mut self.core;
-            let Some(socket) = sockets.get_mut(token).filter(|socket| !socket.is_dead()) else {
+            let Some(socket) = sockets.get_mut(token) else {
                 return;
             };
+            // A deadline set in the past by one of these callbacks waits for its turn.
+            if socket.is_dead() || socket.has_past() {
+                return;
+            }
             let Some(which) = socket.take_due(engine) else {
                 return;
             };
@@ -772,6 +776,10 @@ impl<H: Handler> Reactor<H> {
         } in reports.drain(..)
         {
             let Self { handler, core, .. } = self;
+            let told = core.sockets.get(socket.token());
+            if told.is_some_and(PacketSocket::is_closing) {
+                continue;
+            }
             guarded(core, "on_socket_error", |core| {
                 handler.on_socket_error(&mut Context::new(core, owner), socket, &error);
             });
