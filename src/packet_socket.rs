@@ -1088,14 +1088,13 @@ fn bind_path(
     options: &BindOptions,
     engine: &mut Engine,
 ) -> Result<(Fd, Option<Owned>), Fault> {
-    let kernel = engine.kernel.as_mut();
-    match &spec.local {
+    engine.open(|kernel| match &spec.local {
         Some(local) if options.repair_path => {
             unix_path::bind_repairing(kernel, local, spec.transport, |kernel| kernel.bind(spec))
         }
         Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.bind(spec)),
         None => kernel.bind(spec).map(|fd| (fd, None)),
-    }
+    })
 }
 
 fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
