@@ -715,9 +715,10 @@ impl Core {
             engine,
             ..
         } = self;
-        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get(conn)) else {
+        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get_mut(conn)) else {
             return;
         };
+        made.set(Flags::ADOPTED);
         let refused = if engine.stopping() {
             Some(Cause::Canceled)
         } else {
