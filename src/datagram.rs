@@ -350,9 +350,11 @@ pub enum Delivery {
     /// becomes of it then nobody knows but its receiver.
     Queued,
     /// It is lost: the queue is full ([`Bind::queue_limit`]) and the policy is
-    /// [`DropPolicy::Newest`], or it could not have been sent to anybody.
-    /// [`on_socket_writable`](crate::Handler::on_socket_writable) follows when the queue has
-    /// room again.
+    /// [`DropPolicy::Newest`], or it could not have been sent to anybody, or it is longer
+    /// than the whole queue may be.
+    /// If the queue was full, [`on_socket_writable`](crate::Handler::on_socket_writable)
+    /// follows when it has room again; of the others
+    /// [`on_socket_error`](crate::Handler::on_socket_error) tells.
     Dropped,
     /// It is lost: the socket is closing or closed.
     Closed,

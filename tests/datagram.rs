@@ -970,50 +970,6 @@ fn a_queue_that_is_given_up_has_room_again_and_says_so() {
 }
 
 #[test]
-fn no_callback_follows_a_close() {
-    let mut reactor = reactor();
-    let socket = reactor.bind("127.0.0.1:0").unwrap();
-    let to = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut view = reactor.socket(socket).unwrap();
-    // Nobody can be sent anything at port 0, which shows when the queue leaves; that there is
-    // no room for this one shows at once.
-    view.send_to(b"x", to);
-    view.send_to(&vec![0; 1 << 20], to);
-    view.set_deadline(Some(Instant::now()));
-    view.close();
-    settle(&mut reactor);
-    assert!(reactor.socket(socket).is_none());
-    let diary = reactor.handler();
-    assert!(diary.errors.is_empty(), "{:?}", diary.errors);
-    assert!(diary.timeouts.is_empty());
-}
-
-#[test]
-fn what_is_sent_beside_a_full_unix_receiver_leaves_at_once() {
-    let dir = Dir::new("beside");
-    let (_stuck, lively) = (dir.peer("stuck"), dir.peer("lively"));
-    lively.set_nonblocking(true).unwrap();
-    let mut reactor = reactor();
-    let socket = reactor.bind(dir.bind("ours")).unwrap();
-    let to = |name: &str| Addr::from_unix_path(dir.path(name)).unwrap();
-    let began = Instant::now();
-    while reactor.socket(socket).unwrap().queued() == 0 {
-        assert!(began.elapsed() < PATIENCE);
-        reactor.socket(socket).unwrap().send_to(b"x", to("stuck"));
-        let _ = reactor.turn(Some(Duration::ZERO)).unwrap();
-    }
-    // One turn each: no retry of what waits can have carried them along all the time.
-    let mut buffer = [0; 8];
-    for n in 0..100u8 {
-        reactor.socket(socket).unwrap().send_to(&[n], to("lively"));
-        reactor.socket(socket).unwrap().send_to(b"x", to("stuck"));
-        let _ = reactor.turn(Some(Duration::ZERO)).unwrap();
-        assert_eq!(lively.recv(&mut buffer).ok(), Some(1), "datagram {n}");
-        assert_eq!(buffer[0], n);
-    }
-}
-
-#[test]
 fn a_long_queue_to_unix_receivers_leaves_in_more_than_one_turn() {
     const SENT: usize = 4000;
     let dir = Dir::new("long");

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use windlass::{
     Addr, Bind, Config, Context, Datagram, Deadline, Delivery, Error, Handler, Op, PanicPolicy,
-    Reactor, Socket, SocketId, UnixAddr,
+    Reactor, Socket, SocketId, UnixAddr, resolve,
 };
 
 /// Longer than anything takes on a loaded machine.
@@ -739,8 +739,9 @@ fn unix_datagrams_are_answered_under_every_kind_of_name() {
             assert_eq!(next_on(&mut reactor, server).1, name);
             reactor.socket(client).unwrap().close();
             settle(&mut reactor);
-            // The next client has the same name, whether the path was removed or not.
-            let _ = fs::remove_file(own.trim_start_matches("unixgram://"));
+            // Its path is removed, whichever end of a pair it was.
+            let path = own.trim_start_matches("unixgram://");
+            assert!(!fs::exists(path).unwrap(), "{path}");
         }
     }
 }
@@ -977,6 +978,61 @@ fn link_local() -> Option<(Ipv6Addr, u32, String)> {
         let number = u32::from_str_radix(number, 16).ok()?;
         (scope == LINK_LOCAL).then(|| (ip.into(), number, name.to_owned()))
     })
+}
+
+// Go 137, TestResolveUDPAddr: adapted, no network at all is not `udp` here, and a zone names
+// an interface that there is.
+#[test]
+fn an_address_of_udp_is_resolved_as_go_resolves_it() {
+    let rows = [
+        ("udp", "127.0.0.1:0", "127.0.0.1:0"),
+        ("udp4", "127.0.0.1:65535", "127.0.0.1:65535"),
+        ("udp", "[::1]:0", "[::1]:0"),
+        ("udp6", "[::1]:65535", "[::1]:65535"),
+        ("udp6", "[::1%911]:2", "[::1%911]:2"),
+        ("udp", ":12345", "[::]:12345"),
+        ("udp", "127.0.0.1:domain", "127.0.0.1:53"),
+        ("udp", "[::ffff:127.0.0.1]:domain", "127.0.0.1:53"),
+        ("udp", "[2001:db8::1]:domain", "[2001:db8::1]:53"),
+        ("udp4", "127.0.0.1:domain", "127.0.0.1:53"),
+        ("udp4", "[::ffff:127.0.0.1]:domain", "127.0.0.1:53"),
+        ("udp6", "[2001:db8::1]:domain", "[2001:db8::1]:53"),
+    ];
+    for (network, text, wanted) in rows {
+        let addr = resolve(network, text).unwrap();
+        assert_eq!(addr.to_string(), wanted, "{network} {text}");
+        let again = resolve(network, &addr.to_string());
+        assert_eq!(again.unwrap(), addr, "its text means the same");
+    }
+    let rows = [
+        ("", "127.0.0.1:0", "unknown network "),
+        ("", "[::1]:0", "unknown network "),
+        ("http", "127.0.0.1:0", "unknown network http"),
+        (
+            "udp4",
+            "[2001:db8::1]:domain",
+            "address 2001:db8::1: no suitable address found",
+        ),
+        (
+            "udp6",
+            "127.0.0.1:domain",
+            "address 127.0.0.1: no suitable address found",
+        ),
+        (
+            "udp6",
+            "[::ffff:127.0.0.1]:domain",
+            "address 127.0.0.1: no suitable address found",
+        ),
+    ];
+    for (network, text, says) in rows {
+        let error = resolve(network, text).unwrap_err();
+        assert_eq!(error.to_string(), says, "{network} {text}");
+    }
+    if let Some((_, interface, name)) = link_local() {
+        let addr = resolve("udp", &format!("[::1%{name}]:1")).unwrap();
+        let addr = addr.as_socket_addr().unwrap();
+        assert_eq!((scope_of(addr), addr.port()), (interface, 1));
+    }
 }
 
 // Raw IP.

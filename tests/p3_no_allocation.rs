@@ -16,6 +16,7 @@ use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 
 use util::{PATIENCE, connect, ip, ms, round_trip};
+use windlass::codec::{Decoder, Delimited, Encoder, Fixed, LengthPrefixed, Lines, Width};
 use windlass::{
     Bind, Conn, Datagram, Deadline, Delivery, Handler, Input, ListenerId, Reactor, Socket, TimerId,
 };
@@ -168,6 +169,39 @@ fn requests_in_successive_turns_allocate_nothing_either() {
         ask(&mut reactor, at % 2);
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// Frames found in a buffer, and written to one that has room: of every kind.
+#[test]
+fn a_frame_found_and_a_frame_written_allocate_nothing() {
+    assert_eq!(allocations_of_frames(Lines::new(100)), 0);
+    assert_eq!(allocations_of_frames(Lines::new(100).crlf()), 0);
+    assert_eq!(allocations_of_frames(Delimited::new(b"--", 100)), 0);
+    assert_eq!(allocations_of_frames(Fixed::new(FRAME.len())), 0);
+    let prefixed = LengthPrefixed::new(Width::Two, 100);
+    assert_eq!(allocations_of_frames(prefixed.offset(1)), 0);
+}
+
+const FRAME: [u8; 20] = [b'f'; 20];
+
+fn allocations_of_frames<C>(mut codec: C) -> u64
+where
+    C: for<'a> Decoder<Frame<'a> = &'a [u8]> + Encoder,
+{
+    let mut stream = Vec::with_capacity(100 * 1000);
+    let before = ALLOCATIONS.get();
+    for _ in 0..1000 {
+        codec.encode(&FRAME, &mut stream).unwrap();
+    }
+    let input = &mut Input::new(&stream);
+    let mut found = 0;
+    while let Some(frame) = codec.decode(input).unwrap() {
+        assert_eq!(frame, FRAME);
+        found += 1;
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    assert_eq!((found, input.len()), (1000, 0));
+    allocations
 }
 
 /// Datagrams that one round sends before it looks at the answers: more than one receive

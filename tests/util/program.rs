@@ -1,0 +1,236 @@
+//! Built examples as a user meets them: started as programs, stopped by signals, and killed
+//! if they are still there when their test is over.
+
+#![allow(dead_code, reason = "every test file uses its own part of this")]
+#![allow(
+    unreachable_pub,
+    reason = "public towards the test file that includes it"
+)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Much longer than anything here takes, also on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Program {
+    child: Child,
+    out: Receiver<String>,
+    err: Receiver<String>,
+    seen: String,
+}
+
+#[derive(Debug)]
+pub struct End {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl End {
+    /// Exit status and what was said about it; whoever fails prints nothing else.
+    #[track_caller]
+    pub fn failure(&self) -> (Option<i32>, &str) {
+        assert_eq!(self.out, "");
+        (self.code, &self.err)
+    }
+
+    #[track_caller]
+    pub fn expect_success(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        self.out
+    }
+}
+
+impl Program {
+    pub fn start(name: &str, args: &[&str]) -> Self {
+        let mut child = Command::new(example(name))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = lines(child.stdout.take().unwrap());
+        let err = lines(child.stderr.take().unwrap());
+        let seen = String::new();
+        Self {
+            child,
+            out,
+            err,
+            seen,
+        }
+    }
+
+    /// Starts it, and reads from its output where it listens.
+    #[track_caller]
+    pub fn listening(name: &str, args: &[&str]) -> (Self, String) {
+        let mut program = Self::start(name, args);
+        let line = program.line("listening on ");
+        let (_, address) = line.split_once("listening on ").unwrap();
+        let address = address.trim_end().to_owned();
+        (program, address)
+    }
+
+    /// Waits for a line that contains that.
+    #[track_caller]
+    pub fn line(&mut self, part: &str) -> String {
+        loop {
+            let line = match self.out.recv_timeout(PATIENCE) {
+                Ok(line) => line,
+                Err(why) => panic!("no line with {part:?} ({why}) behind {:?}", self.seen),
+            };
+            self.seen += &line;
+            if line.contains(part) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for a line of its complaints.
+    #[track_caller]
+    pub fn complaint(&self) -> String {
+        self.err.recv_timeout(PATIENCE).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for it to close its output and to exit.
+    #[track_caller]
+    pub fn end(mut self) -> End {
+        let out = std::mem::take(&mut self.seen) + &rest(&self.out);
+        let err = rest(&self.err);
+        let code = self.child.wait().unwrap().code();
+        End { code, out, err }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already in the good case, and then there is nobody to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -s {name} {pid}");
+    let status = Command::new("sh").args(["-c", &kill]).status();
+    assert!(status.unwrap().success(), "{kill}");
+}
+
+/// Whether that process has ended. One that nobody has waited for has ended, too.
+pub fn has_ended(pid: u32) -> bool {
+    let state = Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output();
+    let state = String::from_utf8(state.unwrap().stdout).unwrap();
+    state.trim().is_empty() || state.starts_with('Z')
+}
+
+/// Bytes of memory that a process occupies; `None` where the system does not tell.
+pub fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = channel();
+    thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|n| n > 0) {
+            if send.send(std::mem::take(&mut line)).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+#[track_caller]
+fn rest(lines: &Receiver<String>) -> String {
+    let end = Instant::now() + PATIENCE;
+    let mut all = String::new();
+    loop {
+        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => all += &line,
+            Err(RecvTimeoutError::Disconnected) => return all,
+            Err(RecvTimeoutError::Timeout) => panic!("still running after {PATIENCE:?}: {all}"),
+        }
+    }
+}
+
+/// The built example. `cargo test` builds all of them; `cargo test --test NAME` does not,
+/// and then it is done here.
+fn example(name: &str) -> PathBuf {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    let examples = EXAMPLES.get_or_init(build_if_stale);
+    examples.join(name)
+}
+
+fn build_if_stale() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // TARGET/PROFILE/deps/NAME-0123456789abcdef
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let examples = profile.join("examples");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = newest(&root.join("src")).max(newest(&root.join("examples")));
+    let fresh = |name: &String| modified(&examples.join(name)) > Some(source);
+    if !names(&root.join("examples")).iter().all(fresh) {
+        let name = profile.file_name().unwrap().to_str().unwrap();
+        let profile_flag = if name == "debug" { "dev" } else { name };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--examples", "--profile", profile_flag])
+            .arg("--target-dir")
+            .arg(profile.parent().unwrap())
+            .current_dir(root)
+            .status();
+        assert!(
+            built.unwrap().success(),
+            "run `cargo build --examples` first"
+        );
+    }
+    examples
+}
+
+fn names(examples: &Path) -> Vec<String> {
+    let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    paths(examples).map(stem).collect()
+}
+
+fn newest(directory: &Path) -> SystemTime {
+    let times = paths(directory).map(|path| {
+        if path.is_dir() {
+            newest(&path)
+        } else {
+            modified(&path).unwrap()
+        }
+    });
+    times.max().unwrap_or(UNIX_EPOCH)
+}
+
+fn paths(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|it| it.modified()).ok()
+}
