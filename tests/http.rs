@@ -5,10 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-#[path = "../examples/http/answer.rs"]
-mod answer;
-#[path = "../examples/http/body.rs"]
-mod body;
 #[path = "../examples/http/metrics.rs"]
 mod metrics;
 #[path = "../examples/http/request.rs"]
@@ -21,8 +17,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use request::{KEEP_ALIVE, REQUEST_TIME};
-use server::Server;
+use server::{KEEP_ALIVE, REQUEST_TIME, Server};
 use util::{KIB, MIB, Rng};
 use windlass::sim::{Client, World};
 
@@ -105,7 +100,7 @@ const KEPT: [(&str, &[&str]); 3] = [
         &[
             "GET /time {11}\r\n",
             "\r\nGET /time {11}\r\n",
-            "GET http://a/time?zone=utc {11}\r\n",
+            "GET /time?zone=utc {11}\r\n",
             "GET /time {11}Content-Length: 3\r\n\r\nabc",
             "GET /time HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
         ],
@@ -127,7 +122,7 @@ const KEPT: [(&str, &[&str]); 3] = [
 ];
 
 /// The same, but for what ends the connection.
-const ENDED: [(&str, &[&str]); 7] = [
+const ENDED: [(&str, &[&str]); 5] = [
     (
         "200 OK",
         &[
@@ -144,8 +139,6 @@ const ENDED: [(&str, &[&str]); 7] = [
             "GET /time {11}No colon\r\n\r\n",
             "GET /time {11}Space : x\r\n\r\n",
             "GET /time {11}A: b\r\n folded\r\n\r\n",
-            "GET /time HTTP/1.1\r\n\r\n",
-            "GET /time {11}Host: b\r\n\r\n",
             "POST / {11}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
             "POST / {11}Content-Length: 3, 4\r\n\r\nabcd",
             "POST / {11}Content-Length: +3\r\n\r\nabc",
@@ -153,6 +146,7 @@ const ENDED: [(&str, &[&str]); 7] = [
             "POST / {11}Content-Length:\r\n\r\nabc",
             "POST / {11}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "POST / {11}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / {11}Transfer-Encoding: gzip, chunked\r\n\r\n",
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "{chunked}\r\n",
             "{chunked}x\r\n",
@@ -174,18 +168,14 @@ const ENDED: [(&str, &[&str]); 7] = [
             "{chunked}fffffffffffffffff\r\n",
         ],
     ),
-    ("414 URI Too Long", &["GET /{long} {11}\r\n"]),
     (
         "431 Request Header Fields Too Large",
         &[
+            "GET /{long} {11}\r\n",
             "GET / {11}X: {long}\r\n\r\n",
             "GET / {11}{many}\r\n",
             "{lines}",
         ],
-    ),
-    (
-        "501 Not Implemented",
-        &["POST / {11}Transfer-Encoding: gzip, chunked\r\n\r\n"],
     ),
     (
         "505 HTTP Version Not Supported",
@@ -206,9 +196,6 @@ fn requests_are_answered_or_refused_as_they_deserve() {
             let answer = http.ask(&filled(request));
             assert_eq!(answer.code, code, "{request:?}");
             assert_eq!(answer.header("connection"), connection, "{request:?}");
-            if code.starts_with("405") {
-                assert_eq!(answer.header("allow"), "GET, HEAD", "{request:?}");
-            }
             let ends = connection == "close";
             assert_eq!(http.world.saw_eof(http.client), ends, "{request:?}");
             if !ends {
@@ -245,28 +232,6 @@ fn head_has_the_headers_of_get_and_no_body() {
     }
 }
 
-#[test]
-fn who_waits_for_a_word_before_the_body_gets_it() {
-    let mut http = Http::new(5);
-    let head = "POST /nowhere HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n";
-    http.send(format!("{head}Content-Length: 3\r\n\r\n").as_bytes());
-    http.world.run();
-    assert_eq!(
-        http.world.received(http.client),
-        b"HTTP/1.1 100 Continue\r\n\r\n"
-    );
-    assert_eq!(http.ask("abc").code, "404 Not Found");
-    // Nobody is asked for a body that will not be taken.
-    let answer = http.ask(&format!("{head}Content-Length: 2000000\r\n\r\n"));
-    assert_eq!(answer.code, "413 Content Too Large");
-    http.end();
-    // To whom it means nothing.
-    let mut old = Http::new(5);
-    old.send(b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
-    old.world.run();
-    assert!(old.world.received(old.client).is_empty());
-}
-
 // However the bytes come.
 
 #[test]
@@ -276,7 +241,7 @@ fn requests_cut_at_random_get_the_same_answers() {
         "GET /time HTTP/1.1\r\nHost: a\r\n\r\n",
         "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n\r\n",
         "GET /headers HTTP/1.1\r\nHost: a\r\nX-Number: one\r\n\r\n",
-        "PUT /time HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n0123456789",
+        "PUT /time HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789",
         chunked,
         "5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n",
         "GET /headers HTTP/1.1\r\nHost: a\r\nX-Number: two\r\n\r\n",
@@ -296,7 +261,7 @@ fn requests_cut_at_random_get_the_same_answers() {
     for (n, end) in ends.iter().enumerate() {
         let bytes = requests.concat() + end;
         let whole = answers_to(n as u64, &[bytes.as_bytes()]);
-        assert_eq!(whole.matches("HTTP/1.1 ").count(), 10, "{whole}");
+        assert_eq!(whole.matches("HTTP/1.1 ").count(), 9, "{whole}");
         for seed in 0..100 {
             let pieces = cut(bytes.as_bytes(), &mut Rng::new(seed));
             assert_eq!(answers_to(seed, &pieces), whole, "seed {seed}, end {n}");
@@ -470,30 +435,6 @@ fn between_requests_a_connection_may_be_silent_for_a_while_and_ends_without_a_wo
     assert!(http.world.saw_eof(http.client));
     assert!(http.world.received(http.client).is_empty());
     http.end();
-}
-
-#[test]
-fn a_stop_lets_a_request_that_has_begun_finish_and_closes_the_others() {
-    let mut http = Http::new(16);
-    let idle = http.world.connect(http.addr);
-    http.send(&TIME[..10]);
-    http.world.run();
-    let queued = http.world.connect(http.addr);
-    http.world.handle().shutdown(5 * SECOND).unwrap();
-    http.world.run();
-    assert!(http.world.saw_eof(idle));
-    assert!(http.world.saw_eof(queued), "told as well");
-    assert!(!http.world.saw_eof(http.client));
-    http.send(&TIME[10..]);
-    let answer = http.answers().remove(0);
-    assert_eq!(
-        (answer.code.as_str(), answer.header("connection")),
-        ("200 OK", "close")
-    );
-    http.world.finish(http.client);
-    http.world.finish(idle);
-    http.world.run();
-    assert!(http.world.has_stopped());
 }
 
 // The other end.

@@ -1,68 +1,64 @@
 //! What the loop counts, in the text format of Prometheus.
 
-use std::fmt::Write;
+use std::time::Duration;
 
 use windlass::Conn;
 
 use super::server::Server;
 
-/// Name, type, value and help of each.
-pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> Vec<u8> {
+pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> String {
     let listener = server.listener.and_then(|id| conn.cx().listener(id));
     // Not every system tells.
     let queue = listener.and_then(|mut listener| listener.queue().ok());
-    let waiting = queue.map_or(f64::NAN, |(waiting, _)| waiting.into());
-    let limit = queue.map_or(f64::NAN, |(_, limit)| limit.into());
+    let (waiting, limit) = queue.map_or((f64::NAN, f64::NAN), |(n, of)| (n.into(), of.into()));
     let s = conn.cx().stats();
-    let slowest = s
-        .slowest_callback
-        .map_or(0.0, |(_, time)| time.as_secs_f64());
-    let count = |n: u64| n as f64;
+    let slowest = s.slowest_callback.map_or(Duration::ZERO, |(_, time)| time);
     #[rustfmt::skip]
     let rows = [
-        ("http_requests_total", "counter", count(server.answered), "Requests understood and answered."),
-        ("windlass_accept_queue", "gauge", waiting, "Clients that wait to be accepted."),
-        ("windlass_accept_queue_limit", "gauge", limit, "Clients that may wait to be accepted."),
-        ("windlass_turns_total", "counter", count(s.turns), "Passes of the loop."),
-        ("windlass_events_total", "counter", count(s.events), "Readiness reports from the kernel."),
-        ("windlass_stale_events_total", "counter", count(s.stale_events), "Reports for what was already gone."),
-        ("windlass_callbacks_total", "counter", count(s.callbacks), "Callbacks run."),
-        ("windlass_panics_total", "counter", count(s.panics), "Callbacks that panicked."),
-        ("windlass_accepted_total", "counter", count(s.accepted), "Connections accepted."),
-        ("windlass_refused_total", "counter", count(s.refused), "Connections refused by the handler."),
-        ("windlass_shed_total", "counter", count(s.shed), "Connections closed for want of descriptors."),
-        ("windlass_lost_total", "counter", count(s.lost), "Clients gone before they could be accepted."),
-        ("windlass_backoffs_total", "counter", count(s.backoffs), "Times a listener began to wait for a descriptor or memory."),
-        ("windlass_connected_total", "counter", count(s.connected), "Dials that became connections."),
-        ("windlass_dial_errors_total", "counter", count(s.dial_errors), "Tries of dials that failed."),
-        ("windlass_closed_total", "counter", count(s.closed), "Connections that ended."),
-        ("windlass_connections", "gauge", count(s.open), "Connections open now."),
-        ("windlass_read_bytes_total", "counter", count(s.bytes_read), "Bytes received."),
-        ("windlass_written_bytes_total", "counter", count(s.bytes_written), "Bytes sent."),
-        ("windlass_discarded_bytes_total", "counter", count(s.bytes_discarded), "Bytes thrown away while closing."),
-        ("windlass_reads_total", "counter", count(s.reads), "Receive calls."),
-        ("windlass_writes_total", "counter", count(s.writes), "Send calls."),
-        ("windlass_would_blocks_total", "counter", count(s.would_blocks), "Calls that found nothing to do."),
-        ("windlass_buffered_bytes", "gauge", count(s.buffered), "Unread input and unsent output now."),
-        ("windlass_descriptors_dropped_total", "counter", count(s.descriptors_dropped), "Descriptors that came unasked and were closed."),
-        ("windlass_datagrams_received_total", "counter", count(s.datagrams_received), "Datagrams received."),
-        ("windlass_datagrams_sent_total", "counter", count(s.datagrams_sent), "Datagrams sent."),
-        ("windlass_datagrams_dropped_total", "counter", count(s.datagrams_dropped), "Datagrams dropped."),
-        ("windlass_timers_total", "counter", count(s.timers), "Deadlines and timers that fired."),
-        ("windlass_posted_total", "counter", count(s.posted), "Closures run for other threads."),
-        ("windlass_posted_to_gone_total", "counter", count(s.posted_to_gone), "Closures posted to a connection that was gone."),
-        ("windlass_busy_seconds_total", "counter", s.busy.as_secs_f64(), "Time spent outside the poll."),
-        ("windlass_elapsed_seconds_total", "counter", s.elapsed.as_secs_f64(), "Time since the loop was made."),
-        ("windlass_longest_turn_seconds", "gauge", s.longest_turn.as_secs_f64(), "Longest time between two polls: the loop's lag."),
-        ("windlass_slowest_callback_seconds", "gauge", slowest, "The slowest callback that was timed."),
+        ("http_requests_total", "Requests understood and answered.", server.answered as f64),
+        ("windlass_accept_queue", "Clients that wait to be accepted.", waiting),
+        ("windlass_accept_queue_limit", "Clients that may wait to be accepted.", limit),
+        ("windlass_turns_total", "Passes of the loop.", s.turns as f64),
+        ("windlass_events_total", "Readiness reports from the kernel.", s.events as f64),
+        ("windlass_stale_events_total", "Reports for what was already gone.", s.stale_events as f64),
+        ("windlass_callbacks_total", "Callbacks run.", s.callbacks as f64),
+        ("windlass_panics_total", "Callbacks that panicked.", s.panics as f64),
+        ("windlass_accepted_total", "Connections accepted.", s.accepted as f64),
+        ("windlass_refused_total", "Connections refused by the handler.", s.refused as f64),
+        ("windlass_shed_total", "Connections closed for want of descriptors.", s.shed as f64),
+        ("windlass_lost_total", "Clients gone before they could be accepted.", s.lost as f64),
+        ("windlass_backoffs_total", "Times a listener began to wait for a descriptor or memory.", s.backoffs as f64),
+        ("windlass_connected_total", "Dials that became connections.", s.connected as f64),
+        ("windlass_dial_errors_total", "Tries of dials that failed.", s.dial_errors as f64),
+        ("windlass_closed_total", "Connections that ended.", s.closed as f64),
+        ("windlass_connections", "Connections open now.", s.open as f64),
+        ("windlass_read_bytes_total", "Bytes received.", s.bytes_read as f64),
+        ("windlass_written_bytes_total", "Bytes sent.", s.bytes_written as f64),
+        ("windlass_discarded_bytes_total", "Bytes thrown away while closing.", s.bytes_discarded as f64),
+        ("windlass_reads_total", "Receive calls.", s.reads as f64),
+        ("windlass_writes_total", "Send calls.", s.writes as f64),
+        ("windlass_would_blocks_total", "Calls that found nothing to do.", s.would_blocks as f64),
+        ("windlass_buffered_bytes", "Unread input and unsent output now.", s.buffered as f64),
+        ("windlass_descriptors_dropped_total", "Descriptors that came unasked and were closed.", s.descriptors_dropped as f64),
+        ("windlass_datagrams_received_total", "Datagrams received.", s.datagrams_received as f64),
+        ("windlass_datagrams_sent_total", "Datagrams sent.", s.datagrams_sent as f64),
+        ("windlass_datagrams_dropped_total", "Datagrams dropped.", s.datagrams_dropped as f64),
+        ("windlass_timers_total", "Deadlines and timers that fired.", s.timers as f64),
+        ("windlass_posted_total", "Closures run for other threads.", s.posted as f64),
+        ("windlass_posted_to_gone_total", "Closures posted to a connection that was gone.", s.posted_to_gone as f64),
+        ("windlass_busy_seconds_total", "Time spent outside the poll.", s.busy.as_secs_f64()),
+        ("windlass_elapsed_seconds_total", "Time since the loop was made.", s.elapsed.as_secs_f64()),
+        ("windlass_longest_turn_seconds", "Longest time between two polls: the loop's lag.", s.longest_turn.as_secs_f64()),
+        ("windlass_slowest_callback_seconds", "The slowest callback that was timed.", slowest.as_secs_f64()),
     ];
-    let mut text = String::new();
-    for (name, kind, value, help) in rows.iter().filter(|row| !row.2.is_nan()) {
-        // A String takes everything.
-        let _ = write!(
-            text,
-            "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-        );
-    }
-    text.into_bytes()
+    let told = rows.iter().filter(|row| !row.2.is_nan());
+    told.map(|(name, help, value)| {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+    })
+    .collect()
 }

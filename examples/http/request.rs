@@ -1,76 +1,122 @@
-//! The head of a request: the line and the headers, as far as they are to be trusted.
+//! Where a request ends. What does not say so clearly is an error: who guesses can be made
+//! to guess otherwise than the proxy before it.
 
-use std::time::Duration;
+use httparse::{Error, Request, Status};
+use windlass::Input;
+use windlass::codec::{Decoder, Delimited};
 
-use httparse::{EMPTY_HEADER, Error, Header, Status};
-use windlass::{Conn, Input};
-
-use super::answer::Answer;
-use super::body::Body;
-use super::server::Server;
-
-/// Time for one request, from its first byte to the last one of its body.
-pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Silence that ends a connection between two requests.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
-const MOST_HEADERS: usize = 64;
 /// Bytes of a request line and its headers.
 const HEAD_LIMIT: usize = 8 * 1024;
+/// Bytes of a body; of a chunked one as it is sent, or it could be framing for ever.
+const BODY_LIMIT: usize = 1024 * 1024;
+/// Bytes of a line between chunks.
+const LINE_LIMIT: usize = 256;
 
-/// A status code and its name.
-pub(crate) type Code = &'static str;
-pub(crate) const BAD: Code = "400 Bad Request";
+pub(crate) type Code = (u16, &'static str);
+const BAD: Code = (400, "Bad Request");
+const TOO_LARGE: Code = (413, "Content Too Large");
 
-/// Takes a head off the input, if all of it has come, and says what follows: a body, and
-/// the answer when that is over.
-pub(crate) fn begin(
-    conn: &mut Conn<'_>,
-    input: &mut Input<'_>,
-    server: &Server,
-) -> Result<Option<(Body, Answer)>, Code> {
-    let mut room = [EMPTY_HEADER; MOST_HEADERS];
-    let Some(head) = head(input, &mut room)? else {
-        return Ok(None);
-    };
-    let body = Body::of(&head)?;
-    if head.version == Some(1) && says(head.headers, "expect", "100-continue") {
-        conn.write(b"HTTP/1.1 100 Continue\r\n\r\n");
-    }
-    Ok(Some((body, Answer::to(&head, conn, server))))
-}
-
-fn head<'h, 'b>(
-    input: &mut Input<'b>,
-    room: &'h mut [Header<'b>; MOST_HEADERS],
-) -> Result<Option<httparse::Request<'h, 'b>>, Code> {
-    let mut head = httparse::Request::new(room);
+/// Takes a head off the input; false, and nothing taken, while it has not wholly come.
+pub(crate) fn parse<'b>(head: &mut Request<'_, 'b>, input: &mut Input<'b>) -> Result<bool, Code> {
     let bytes = &input.rest()[..input.len().min(HEAD_LIMIT)];
     match head.parse(bytes) {
         Ok(Status::Complete(length)) => input.consume(length),
-        Ok(Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
-        Ok(Status::Partial) if !bytes.contains(&b'\n') => return Err("414 URI Too Long"),
-        Ok(Status::Partial) | Err(Error::TooManyHeaders) => {
-            return Err("431 Request Header Fields Too Large");
+        Ok(Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(false),
+        Err(Error::Version) => return Err((505, "HTTP Version Not Supported")),
+        Err(error) if error != Error::TooManyHeaders => return Err(BAD),
+        _ => return Err((431, "Request Header Fields Too Large")),
+    }
+    Ok(true)
+}
+
+/// Whether the client wants no other request answered on its connection.
+pub(crate) fn is_last(head: &Request<'_, '_>) -> bool {
+    let words = values(head, "connection").join(&b',').to_ascii_lowercase();
+    let says = |word: &[u8]| {
+        words
+            .split(|it| *it == b',')
+            .any(|it| it.trim_ascii() == word)
+    };
+    says(b"close") || (head.version == Some(0) && !says(b"keep-alive"))
+}
+
+fn values<'h>(head: &'h Request<'_, '_>, name: &str) -> Vec<&'h [u8]> {
+    let headers = head.headers.iter();
+    let named = headers.filter(|it| it.name.eq_ignore_ascii_case(name));
+    named.map(|it| it.value).collect()
+}
+
+/// What is still to come of a body: bytes, then a line, and what that may say.
+pub(crate) struct Body {
+    left: usize,
+    next: Next,
+    /// How many bytes the chunks and their lines may still have.
+    room: usize,
+}
+
+enum Next {
+    Nothing,
+    Size,
+    EndOfChunk,
+    Trailer,
+}
+
+impl Body {
+    pub(crate) fn of(head: &Request<'_, '_>) -> Result<Self, Code> {
+        let codings = values(head, "transfer-encoding");
+        let lengths = values(head, "content-length");
+        let (left, next) = match (&codings[..], &lengths[..], head.version) {
+            ([], [], _) => (0, Next::Nothing),
+            ([], [length], _) => (number(length, 10)?, Next::Nothing),
+            ([it], [], Some(1)) if it.eq_ignore_ascii_case(b"chunked") => (0, Next::Size),
+            _ => return Err(BAD),
+        };
+        let room = BODY_LIMIT;
+        Ok(Self { left, next, room })
+    }
+
+    /// Takes off the input what has come of it; whether that was all.
+    pub(crate) fn skip(&mut self, input: &mut Input<'_>) -> Result<bool, Code> {
+        loop {
+            let taken = self.left.min(input.len());
+            input.consume(taken);
+            self.left -= taken;
+            if self.left > 0 || matches!(self.next, Next::Nothing) {
+                return Ok(self.left == 0);
+            }
+            let line = Delimited::new(b"\r\n", LINE_LIMIT).decode(input);
+            let Some(line) = line.map_err(|_| BAD)? else {
+                return Ok(false);
+            };
+            self.next = match (&self.next, line) {
+                // Others may take LF alone for an end, and would see two lines.
+                (_, line) if line.contains(&b'\n') => return Err(BAD),
+                (Next::Size, line) => {
+                    let size = line.split(|it| *it == b';').next().unwrap_or_default();
+                    self.left = number(size.trim_ascii_end(), 16)?;
+                    if self.left > 0 {
+                        Next::EndOfChunk
+                    } else {
+                        Next::Trailer
+                    }
+                }
+                (Next::EndOfChunk, []) => Next::Size,
+                (Next::Trailer, []) => Next::Nothing,
+                (Next::Trailer, _) => Next::Trailer,
+                _ => return Err(BAD),
+            };
+            let sent = line.len() + b"\r\n".len() + self.left;
+            self.room = self.room.checked_sub(sent).ok_or(TOO_LARGE)?;
         }
-        Err(Error::Version) => return Err("505 HTTP Version Not Supported"),
-        Err(_) => return Err(BAD),
-    }
-    match values(head.headers, "host").count() {
-        0 if head.version == Some(0) => Ok(Some(head)),
-        1 => Ok(Some(head)),
-        _ => Err(BAD),
     }
 }
 
-/// All values that a head has for a name.
-pub(crate) fn values<'h>(headers: &'h [Header<'_>], name: &str) -> impl Iterator<Item = &'h [u8]> {
-    let mut all = headers.iter();
-    std::iter::from_fn(move || all.find(|header| header.name.eq_ignore_ascii_case(name)))
-        .map(|header| header.value.trim_ascii())
-}
-
-/// Whether a word stands in the list that a header has for its value.
-pub(crate) fn says(headers: &[Header<'_>], name: &str, word: &str) -> bool {
-    let mut words = values(headers, name).flat_map(|value| value.split(|byte| *byte == b','));
-    words.any(|it| it.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+/// Digits and nothing else: the standard library would take a sign as well.
+fn number(digits: &[u8], radix: u32) -> Result<usize, Code> {
+    let digits = str::from_utf8(digits).map_err(|_| BAD)?;
+    if digits.is_empty() || !digits.chars().all(|it| it.is_digit(radix)) {
+        return Err(BAD);
+    }
+    let number = usize::from_str_radix(digits, radix).ok();
+    number.filter(|it| *it <= BODY_LIMIT).ok_or(TOO_LARGE)
 }

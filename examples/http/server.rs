@@ -1,13 +1,22 @@
 //! The handler: takes the requests of a connection one by one, and keeps their time.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use httparse::{EMPTY_HEADER, Request};
 use windlass::{Conn, Deadline, Flow, Handler, Input, ListenerId};
 
-use super::answer::Answer;
-use super::body::Body;
-use super::request::{self, Code, KEEP_ALIVE, REQUEST_TIME};
+use super::metrics;
+use super::request::{self, Body, Code};
+
+/// Time for one request, from its first byte to the last one of its body.
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Silence that ends a connection between two requests.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const MOST_HEADERS: usize = 64;
+
+/// What follows `text/` in the type of a page, and the page.
+type Page = Result<(&'static str, Vec<u8>), Code>;
 
 #[derive(Default)]
 pub(crate) struct Server {
@@ -17,12 +26,10 @@ pub(crate) struct Server {
 
 #[derive(Default)]
 pub(crate) struct Session {
-    /// A request whose body has not wholly come, and what it will be answered.
-    pending: Option<(Body, Answer)>,
+    /// A body that has not wholly come; what is answered then, as to HEAD, and as the last.
+    pending: Option<(Body, Page, bool, bool)>,
     /// When the request that has begun must be complete.
     due: Option<Instant>,
-    /// Nothing follows the next answer: the server stops.
-    last: bool,
 }
 
 impl Handler for Server {
@@ -44,10 +51,10 @@ impl Handler for Server {
     ) -> io::Result<()> {
         while conn.flow() == Flow::Open {
             match self.next(conn, session, input) {
-                Ok(true) => {}
+                Ok(true) => *session = Session::default(),
                 Ok(false) => break,
                 // Where the next request begins is not known any more.
-                Err(code) => Answer::error(code).send(conn, true),
+                Err(code) => answer(conn, &Err(code), false, true),
             }
         }
         let waits = conn.flow() == Flow::Open && (session.pending.is_some() || !input.is_empty());
@@ -66,15 +73,7 @@ impl Handler for Server {
         if which != Deadline::Read {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        Answer::error("408 Request Timeout").send(conn, true);
-        Ok(())
-    }
-
-    fn on_shutdown(&mut self, conn: &mut Conn<'_>, session: &mut Session) -> io::Result<()> {
-        session.last = true;
-        if session.due.is_none() {
-            conn.close();
-        }
+        answer(conn, &Err((408, "Request Timeout")), false, true);
         Ok(())
     }
 }
@@ -87,18 +86,63 @@ impl Server {
         session: &mut Session,
         input: &mut Input<'_>,
     ) -> Result<bool, Code> {
-        if session.pending.is_none() {
-            session.pending = request::begin(conn, input, self)?;
+        let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+        let mut head = Request::new(&mut headers);
+        if session.pending.is_none() && request::parse(&mut head, input)? {
+            let (body, page) = (Body::of(&head)?, self.page(conn, &head));
+            let (is_head, is_last) = (head.method == Some("HEAD"), request::is_last(&head));
+            session.pending = Some((body, page, is_head, is_last));
         }
-        let complete = match &mut session.pending {
-            Some((body, _)) => body.skip(input)?,
-            None => false,
+        let Some((body, page, is_head, is_last)) = &mut session.pending else {
+            return Ok(false);
         };
-        if let Some((_, answer)) = session.pending.take_if(|_| complete) {
+        let complete = body.skip(input)?;
+        if complete {
+            answer(conn, page, *is_head, *is_last);
             self.answered += 1;
-            session.due = None;
-            answer.send(conn, session.last);
         }
         Ok(complete)
     }
+
+    fn page(&self, conn: &mut Conn<'_>, head: &Request<'_, '_>) -> Page {
+        let path = head.path.unwrap_or_default();
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let line = |it: &httparse::Header<'_>| [it.name.as_bytes(), b":", it.value, b"\n"].concat();
+        let page = match path {
+            "/" => ("html", include_bytes!("index.html").to_vec()),
+            "/time" => ("plain", (now(conn) + "\n").into()),
+            "/headers" => ("plain", head.headers.iter().flat_map(line).collect()),
+            "/metrics" => ("plain; version=0.0.4", metrics::text(conn, self).into()),
+            _ => return Err((404, "Not Found")),
+        };
+        match head.method {
+            Some("GET" | "HEAD") => Ok(page),
+            _ => Err((405, "Method Not Allowed")),
+        }
+    }
+}
+
+fn answer(conn: &mut Conn<'_>, page: &Page, is_head: bool, is_last: bool) {
+    let (code, why, kind, body) = match page {
+        Ok((kind, body)) => (200, "OK", *kind, body.clone()),
+        Err((code, why)) => (*code, *why, "plain", format!("{code} {why}\n").into()),
+    };
+    let connection = if is_last { "close" } else { "keep-alive" };
+    let (date, length) = (now(conn), body.len());
+    write!(
+        conn,
+        "HTTP/1.1 {code} {why}\r\nDate: {date}\r\nConnection: {connection}\r\nAllow: GET, HEAD\r\n\
+         Content-Type: text/{kind}; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
+    );
+    if !is_head {
+        conn.write(&body);
+    }
+    if is_last {
+        conn.close();
+    }
+}
+
+/// By the loop's wall clock, which a test can set.
+fn now(conn: &mut Conn<'_>) -> String {
+    httpdate::fmt_http_date(conn.cx().wall())
 }
