@@ -432,8 +432,6 @@ fn http_answers_many_requests_in_one_write_and_one_in_many_writes() {
     drop(client);
     let end = program.end();
     assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
-    let counted = "stopped after 501 requests on 1 connections\n";
-    assert!(end.out.ends_with(counted), "{end:?}");
 }
 
 #[test]

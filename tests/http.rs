@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-#[path = "../examples/http/metrics.rs"]
-mod metrics;
+#[path = "../examples/http/pages.rs"]
+mod pages;
 #[path = "../examples/http/request.rs"]
 mod request;
 #[path = "../examples/http/server.rs"]

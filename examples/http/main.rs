@@ -4,13 +4,12 @@
 //!     curl http://127.0.0.1:8080/headers
 //!
 //! Shows: requests taken out of one slice, however the network has cut it (`request.rs`); a
-//! deadline that bytes do not renew, answers that stop at `Flow::Full`, and the pages
-//! (`server.rs`); the loop's counters for Prometheus (`metrics.rs`).
+//! deadline that bytes do not renew, and answers that stop at `Flow::Full` (`server.rs`).
 //!
-//! Shortcuts: a body is counted and thrown away; a head is parsed anew with each piece of
-//! it; no TLS, no compression, no log of accesses. Do not put it before the world.
+//! Shortcuts: a body is counted and thrown away; there is no TLS, no log of accesses, and no
+//! answer to `Expect`. Do not put it before the world: there are proxies.
 
-mod metrics;
+mod pages;
 mod request;
 mod server;
 
@@ -31,11 +30,11 @@ usage: http [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:8080; port 0 is any free one.
 Paths are / (for a browser), /metrics (for Prometheus), /time and /headers.
-Ctrl-C or SIGTERM lets begun requests finish for up to 5 s, the second one does not.
+Ctrl-C or SIGTERM ends it when all answers are sent, or after 5 s.
 ";
 
-/// What the first signal leaves for requests that have begun, and the second one.
-const GRACE: [Duration; 2] = [Duration::from_secs(5), Duration::ZERO];
+/// How long answers may take to leave once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
@@ -60,20 +59,11 @@ fn serve(address: &str) -> io::Result<()> {
     let mut reactor = Reactor::new(Server::default())?;
     let id = reactor.listen(address)?;
     let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
-    thread::Builder::new().spawn(move || {
-        for (_, grace) in signals.forever().zip(GRACE) {
-            // It fails only when the loop has ended, and then the program does, too.
-            let _ = handle.shutdown(grace);
-        }
-    })?;
+    // It fails only when the loop has ended, and then the program does, too.
+    let stop = move || signals.forever().try_for_each(|_| handle.shutdown(GRACE));
+    thread::Builder::new().spawn(stop)?;
     if let Some(listener) = reactor.listener(id) {
         writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
     }
-    let connections = reactor.run()?.stats.accepted;
-    let requests = reactor.handler().answered;
-    let mut out = io::stdout();
-    writeln!(
-        out,
-        "stopped after {requests} requests on {connections} connections"
-    )
+    reactor.run().map(drop)
 }

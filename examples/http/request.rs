@@ -5,11 +5,9 @@ use httparse::{Error, Request, Status};
 use windlass::Input;
 use windlass::codec::{Decoder, Delimited};
 
-/// Bytes of a request line and its headers.
+/// Bytes of a head, of a body with the lines around its chunks, and of one such line.
 const HEAD_LIMIT: usize = 8 * 1024;
-/// Bytes of a body; of a chunked one as it is sent, or it could be framing for ever.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Bytes of a line between chunks.
 const LINE_LIMIT: usize = 256;
 
 pub(crate) type Code = (u16, &'static str);
@@ -30,17 +28,16 @@ pub(crate) fn parse<'b>(head: &mut Request<'_, 'b>, input: &mut Input<'b>) -> Re
 }
 
 /// Whether the client wants no other request answered on its connection.
-pub(crate) fn is_last(head: &Request<'_, '_>) -> bool {
+pub(crate) fn is_last(head: &Request) -> bool {
     let words = values(head, "connection").join(&b',').to_ascii_lowercase();
-    let says = |word: &[u8]| {
-        words
-            .split(|it| *it == b',')
-            .any(|it| it.trim_ascii() == word)
-    };
-    says(b"close") || (head.version == Some(0) && !says(b"keep-alive"))
+    let mut words = words.split(|it| *it == b',').map(<[u8]>::trim_ascii);
+    match head.version {
+        Some(0) => !words.any(|it| it == b"keep-alive"),
+        _ => words.any(|it| it == b"close"),
+    }
 }
 
-fn values<'h>(head: &'h Request<'_, '_>, name: &str) -> Vec<&'h [u8]> {
+fn values<'h>(head: &'h Request, name: &str) -> Vec<&'h [u8]> {
     let headers = head.headers.iter();
     let named = headers.filter(|it| it.name.eq_ignore_ascii_case(name));
     named.map(|it| it.value).collect()
@@ -57,12 +54,12 @@ pub(crate) struct Body {
 enum Next {
     Nothing,
     Size,
-    EndOfChunk,
-    Trailer,
+    /// The empty line behind a chunk of that size; of none, the trailer.
+    After(usize),
 }
 
 impl Body {
-    pub(crate) fn of(head: &Request<'_, '_>) -> Result<Self, Code> {
+    pub(crate) fn of(head: &Request) -> Result<Self, Code> {
         let codings = values(head, "transfer-encoding");
         let lengths = values(head, "content-length");
         let (left, next) = match (&codings[..], &lengths[..], head.version) {
@@ -76,7 +73,7 @@ impl Body {
     }
 
     /// Takes off the input what has come of it; whether that was all.
-    pub(crate) fn skip(&mut self, input: &mut Input<'_>) -> Result<bool, Code> {
+    pub(crate) fn skip(&mut self, input: &mut Input) -> Result<bool, Code> {
         loop {
             let taken = self.left.min(input.len());
             input.consume(taken);
@@ -85,28 +82,23 @@ impl Body {
                 return Ok(self.left == 0);
             }
             let line = Delimited::new(b"\r\n", LINE_LIMIT).decode(input);
-            let Some(line) = line.map_err(|_| BAD)? else {
-                return Ok(false);
-            };
+            let line = line.map_err(|_| BAD)?;
+            let Some(line) = line else { return Ok(false) };
             self.next = match (&self.next, line) {
                 // Others may take LF alone for an end, and would see two lines.
                 (_, line) if line.contains(&b'\n') => return Err(BAD),
                 (Next::Size, line) => {
                     let size = line.split(|it| *it == b';').next().unwrap_or_default();
                     self.left = number(size.trim_ascii_end(), 16)?;
-                    if self.left > 0 {
-                        Next::EndOfChunk
-                    } else {
-                        Next::Trailer
-                    }
+                    Next::After(self.left)
                 }
-                (Next::EndOfChunk, []) => Next::Size,
-                (Next::Trailer, []) => Next::Nothing,
-                (Next::Trailer, _) => Next::Trailer,
+                (Next::After(0), []) => Next::Nothing,
+                (Next::After(0), _) => Next::After(0),
+                (Next::After(_), []) => Next::Size,
                 _ => return Err(BAD),
             };
-            let sent = line.len() + b"\r\n".len() + self.left;
-            self.room = self.room.checked_sub(sent).ok_or(TOO_LARGE)?;
+            let more = line.len() + b"\r\n".len() + self.left;
+            self.room = self.room.checked_sub(more).ok_or(TOO_LARGE)?;
         }
     }
 }
@@ -114,9 +106,9 @@ impl Body {
 /// Digits and nothing else: the standard library would take a sign as well.
 fn number(digits: &[u8], radix: u32) -> Result<usize, Code> {
     let digits = str::from_utf8(digits).map_err(|_| BAD)?;
-    if digits.is_empty() || !digits.chars().all(|it| it.is_digit(radix)) {
-        return Err(BAD);
+    match usize::from_str_radix(digits, radix) {
+        _ if digits.is_empty() || !digits.chars().all(|it| it.is_digit(radix)) => Err(BAD),
+        Ok(number) if number <= BODY_LIMIT => Ok(number),
+        _ => Err(TOO_LARGE),
     }
-    let number = usize::from_str_radix(digits, radix).ok();
-    number.filter(|it| *it <= BODY_LIMIT).ok_or(TOO_LARGE)
 }

@@ -6,17 +6,14 @@ use std::time::{Duration, Instant};
 use httparse::{EMPTY_HEADER, Request};
 use windlass::{Conn, Deadline, Flow, Handler, Input, ListenerId};
 
-use super::metrics;
-use super::request::{self, Body, Code};
+use super::pages::{Page, answer, page};
+use super::request::{Body, Code, is_last, parse};
 
 /// Time for one request, from its first byte to the last one of its body.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Silence that ends a connection between two requests.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const MOST_HEADERS: usize = 64;
-
-/// What follows `text/` in the type of a page, and the page.
-type Page = Result<(&'static str, Vec<u8>), Code>;
 
 #[derive(Default)]
 pub(crate) struct Server {
@@ -25,7 +22,7 @@ pub(crate) struct Server {
 }
 
 #[derive(Default)]
-pub(crate) struct Session {
+pub(crate) struct State {
     /// A body that has not wholly come; what is answered then, as to HEAD, and as the last.
     pending: Option<(Body, Page, bool, bool)>,
     /// When the request that has begun must be complete.
@@ -33,67 +30,52 @@ pub(crate) struct Session {
 }
 
 impl Handler for Server {
-    type Session = Session;
+    type Session = State;
 
-    fn on_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) -> io::Result<Session> {
+    fn on_accept(&mut self, conn: &mut Conn, listener: ListenerId) -> io::Result<State> {
         self.listener = Some(listener);
         conn.set_idle_timeout(Some(KEEP_ALIVE));
-        Ok(Session::default())
+        Ok(State::default())
     }
 
     /// Stops at `Full`; the loop offers the rest again when the client has read on, and
     /// only then says that the client has finished, which by default closes.
-    fn on_read(
-        &mut self,
-        conn: &mut Conn<'_>,
-        session: &mut Session,
-        input: &mut Input<'_>,
-    ) -> io::Result<()> {
+    fn on_read(&mut self, conn: &mut Conn, state: &mut State, input: &mut Input) -> io::Result<()> {
         while conn.flow() == Flow::Open {
-            match self.next(conn, session, input) {
-                Ok(true) => *session = Session::default(),
+            match self.next(conn, state, input) {
+                Ok(true) => *state = State::default(),
                 Ok(false) => break,
                 // Where the next request begins is not known any more.
-                Err(code) => answer(conn, &Err(code), false, true),
+                Err(code) => answer(conn, &(code, "plain", Vec::new()), false, true),
             }
         }
-        let waits = conn.flow() == Flow::Open && (session.pending.is_some() || !input.is_empty());
+        let waits = conn.flow() == Flow::Open && (state.pending.is_some() || !input.is_empty());
         // Kept as it is until the request is complete, however many bytes come.
-        session.due = waits.then(|| session.due.unwrap_or_else(|| conn.now() + REQUEST_TIME));
-        conn.set_read_deadline(session.due);
+        state.due = waits.then(|| state.due.unwrap_or_else(|| conn.now() + REQUEST_TIME));
+        conn.set_read_deadline(state.due);
         Ok(())
     }
 
-    fn on_timeout(
-        &mut self,
-        conn: &mut Conn<'_>,
-        _session: &mut Session,
-        which: Deadline,
-    ) -> io::Result<()> {
+    fn on_timeout(&mut self, conn: &mut Conn, _: &mut State, which: Deadline) -> io::Result<()> {
         if which != Deadline::Read {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        answer(conn, &Err((408, "Request Timeout")), false, true);
+        let late = ((408, "Request Timeout"), "plain", Vec::new());
+        answer(conn, &late, false, true);
         Ok(())
     }
 }
 
 impl Server {
-    /// Goes on with the request that stands first in the input; whether it was answered.
-    fn next(
-        &mut self,
-        conn: &mut Conn<'_>,
-        session: &mut Session,
-        input: &mut Input<'_>,
-    ) -> Result<bool, Code> {
+    /// Goes on with the first request of the input; whether it was complete, and answered.
+    fn next(&mut self, conn: &mut Conn, it: &mut State, input: &mut Input) -> Result<bool, Code> {
         let mut headers = [EMPTY_HEADER; MOST_HEADERS];
         let mut head = Request::new(&mut headers);
-        if session.pending.is_none() && request::parse(&mut head, input)? {
-            let (body, page) = (Body::of(&head)?, self.page(conn, &head));
-            let (is_head, is_last) = (head.method == Some("HEAD"), request::is_last(&head));
-            session.pending = Some((body, page, is_head, is_last));
+        if it.pending.is_none() && parse(&mut head, input)? {
+            let (body, page) = (Body::of(&head)?, page(conn, &head, self));
+            it.pending = Some((body, page, head.method == Some("HEAD"), is_last(&head)));
         }
-        let Some((body, page, is_head, is_last)) = &mut session.pending else {
+        let Some((body, page, is_head, is_last)) = &mut it.pending else {
             return Ok(false);
         };
         let complete = body.skip(input)?;
@@ -103,46 +85,4 @@ impl Server {
         }
         Ok(complete)
     }
-
-    fn page(&self, conn: &mut Conn<'_>, head: &Request<'_, '_>) -> Page {
-        let path = head.path.unwrap_or_default();
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let line = |it: &httparse::Header<'_>| [it.name.as_bytes(), b":", it.value, b"\n"].concat();
-        let page = match path {
-            "/" => ("html", include_bytes!("index.html").to_vec()),
-            "/time" => ("plain", (now(conn) + "\n").into()),
-            "/headers" => ("plain", head.headers.iter().flat_map(line).collect()),
-            "/metrics" => ("plain; version=0.0.4", metrics::text(conn, self).into()),
-            _ => return Err((404, "Not Found")),
-        };
-        match head.method {
-            Some("GET" | "HEAD") => Ok(page),
-            _ => Err((405, "Method Not Allowed")),
-        }
-    }
-}
-
-fn answer(conn: &mut Conn<'_>, page: &Page, is_head: bool, is_last: bool) {
-    let (code, why, kind, body) = match page {
-        Ok((kind, body)) => (200, "OK", *kind, body.clone()),
-        Err((code, why)) => (*code, *why, "plain", format!("{code} {why}\n").into()),
-    };
-    let connection = if is_last { "close" } else { "keep-alive" };
-    let (date, length) = (now(conn), body.len());
-    write!(
-        conn,
-        "HTTP/1.1 {code} {why}\r\nDate: {date}\r\nConnection: {connection}\r\nAllow: GET, HEAD\r\n\
-         Content-Type: text/{kind}; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
-    );
-    if !is_head {
-        conn.write(&body);
-    }
-    if is_last {
-        conn.close();
-    }
-}
-
-/// By the loop's wall clock, which a test can set.
-fn now(conn: &mut Conn<'_>) -> String {
-    httpdate::fmt_http_date(conn.cx().wall())
 }

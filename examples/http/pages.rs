@@ -1,18 +1,58 @@
-//! What the loop counts, in the text format of Prometheus.
+//! The pages, and how they are written.
 
-use std::time::Duration;
-
+use httparse::{Header, Request};
 use windlass::Conn;
 
+use super::request::Code;
 use super::server::Server;
 
-pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> String {
+/// A status, what follows `text/` in the type of the body, and the body.
+pub(crate) type Page = (Code, &'static str, Vec<u8>);
+
+pub(crate) fn page(conn: &mut Conn, head: &Request, server: &Server) -> Page {
+    let line = |it: &Header| [it.name.as_bytes(), b":", it.value, b"\n"].concat();
+    let path = head.path.unwrap_or_default();
+    let (kind, body) = match path.split_once('?').map_or(path, |(path, _)| path) {
+        "/" => ("html", include_bytes!("index.html").to_vec()),
+        "/time" => ("plain", (now(conn) + "\n").into()),
+        "/headers" => ("plain", head.headers.iter().flat_map(line).collect()),
+        "/metrics" => ("plain; version=0.0.4", metrics(conn, server).into()),
+        _ => return ((404, "Not Found"), "plain", Vec::new()),
+    };
+    match head.method {
+        Some("GET" | "HEAD") => ((200, "OK"), kind, body),
+        _ => ((405, "Method Not Allowed"), "plain", Vec::new()),
+    }
+}
+
+pub(crate) fn answer(conn: &mut Conn, page: &Page, is_head: bool, is_last: bool) {
+    let ((code, why), kind, body) = page;
+    let connection = if is_last { "close" } else { "keep-alive" };
+    let (date, length) = (now(conn), body.len());
+    write!(
+        conn,
+        "HTTP/1.1 {code} {why}\r\nDate: {date}\r\nConnection: {connection}\r\n\
+         Content-Type: text/{kind}; charset=utf-8\r\nContent-Length: {length}\r\n\r\n"
+    );
+    conn.write(if is_head { &[] } else { body });
+    if is_last {
+        conn.close();
+    }
+}
+
+/// By the loop's wall clock, which a test can set.
+fn now(conn: &mut Conn) -> String {
+    httpdate::fmt_http_date(conn.cx().wall())
+}
+
+/// What the loop counts, in the text format of Prometheus.
+fn metrics(conn: &mut Conn, server: &Server) -> String {
     let listener = server.listener.and_then(|id| conn.cx().listener(id));
     // Not every system tells.
     let queue = listener.and_then(|mut listener| listener.queue().ok());
     let (waiting, limit) = queue.map_or((f64::NAN, f64::NAN), |(n, of)| (n.into(), of.into()));
     let s = conn.cx().stats();
-    let slowest = s.slowest_callback.map_or(Duration::ZERO, |(_, time)| time);
+    let slowest = s.slowest_callback.map_or(0.0, |(_, it)| it.as_secs_f64());
     #[rustfmt::skip]
     let rows = [
         ("http_requests_total", "Requests understood and answered.", server.answered as f64),
@@ -49,15 +89,12 @@ pub(crate) fn text(conn: &mut Conn<'_>, server: &Server) -> String {
         ("windlass_busy_seconds_total", "Time spent outside the poll.", s.busy.as_secs_f64()),
         ("windlass_elapsed_seconds_total", "Time since the loop was made.", s.elapsed.as_secs_f64()),
         ("windlass_longest_turn_seconds", "Longest time between two polls: the loop's lag.", s.longest_turn.as_secs_f64()),
-        ("windlass_slowest_callback_seconds", "The slowest callback that was timed.", slowest.as_secs_f64()),
+        ("windlass_slowest_callback_seconds", "The slowest callback that was timed.", slowest),
     ];
-    let told = rows.iter().filter(|row| !row.2.is_nan());
+    let told = rows.iter().filter(|(_, _, value)| !value.is_nan());
     told.map(|(name, help, value)| {
-        let kind = if name.ends_with("_total") {
-            "counter"
-        } else {
-            "gauge"
-        };
+        let total = name.ends_with("_total");
+        let kind = if total { "counter" } else { "gauge" };
         format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
     })
     .collect()
