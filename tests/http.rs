@@ -93,7 +93,7 @@ fn each_metric_has_a_help_and_a_type_that_fits_its_name() {
 }
 
 /// Requests, and what becomes of them. `{11}` stands for the rest of a good first line and
-/// the one header that must be there, `{chunked}` for a head whose body comes in chunks.
+/// one header, `{chunked}` for a head whose body comes in chunks.
 const KEPT: [(&str, &[&str]); 3] = [
     (
         "200 OK",

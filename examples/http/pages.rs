@@ -1,6 +1,7 @@
 //! The pages, and how they are written.
 
 use httparse::{Header, Request};
+use httpdate::fmt_http_date;
 use windlass::Conn;
 
 use super::request::Code;
@@ -11,10 +12,11 @@ pub(crate) type Page = (Code, &'static str, Vec<u8>);
 
 pub(crate) fn page(conn: &mut Conn, head: &Request, server: &Server) -> Page {
     let line = |it: &Header| [it.name.as_bytes(), b":", it.value, b"\n"].concat();
+    let date = fmt_http_date(conn.cx().wall());
     let path = head.path.unwrap_or_default();
     let (kind, body) = match path.split_once('?').map_or(path, |(path, _)| path) {
-        "/" => ("html", include_bytes!("index.html").to_vec()),
-        "/time" => ("plain", (now(conn) + "\n").into()),
+        "/" => ("html", include_str!("index.html").into()),
+        "/time" => ("plain", (date + "\n").into()),
         "/headers" => ("plain", head.headers.iter().flat_map(line).collect()),
         "/metrics" => ("plain; version=0.0.4", metrics(conn, server).into()),
         _ => return ((404, "Not Found"), "plain", Vec::new()),
@@ -28,7 +30,7 @@ pub(crate) fn page(conn: &mut Conn, head: &Request, server: &Server) -> Page {
 pub(crate) fn answer(conn: &mut Conn, page: &Page, is_head: bool, is_last: bool) {
     let ((code, why), kind, body) = page;
     let connection = if is_last { "close" } else { "keep-alive" };
-    let (date, length) = (now(conn), body.len());
+    let (date, length) = (fmt_http_date(conn.cx().wall()), body.len());
     write!(
         conn,
         "HTTP/1.1 {code} {why}\r\nDate: {date}\r\nConnection: {connection}\r\n\
@@ -38,11 +40,6 @@ pub(crate) fn answer(conn: &mut Conn, page: &Page, is_head: bool, is_last: bool)
     if is_last {
         conn.close();
     }
-}
-
-/// By the loop's wall clock, which a test can set.
-fn now(conn: &mut Conn) -> String {
-    httpdate::fmt_http_date(conn.cx().wall())
 }
 
 /// What the loop counts, in the text format of Prometheus.
