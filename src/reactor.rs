@@ -641,12 +641,16 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Once, after every byte was offered, and only while reading is not paused.
+    /// Once, after every byte was offered, and only while reading is not paused. What waits
+    /// to be offered again, because output was full when it was offered, goes before.
     fn tell_eof(&mut self, token: Token) {
-        let Core { conns, .. } = &mut self.core;
+        let Core { conns, engine, .. } = &mut self.core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if conn.has(Flags::OFFER) && conn.unread() > 0 {
+            return conn.make_ready(engine);
+        }
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
             self.offer_own(token, true);
