@@ -2,7 +2,7 @@
 //!
 //! A stream has no messages: what a peer wrote in one call may arrive in many reads, and
 //! what it wrote in many calls in one. A [`Decoder`] finds the frames in an
-//! [`Input`](crate::Input), and an [`Encoder`] writes them so that they can be found.
+//! [`Input`], and an [`Encoder`] writes them so that they can be found.
 //!
 //! | Frames | Decoder and encoder |
 //! |---|---|

@@ -168,7 +168,8 @@ pub struct Config {
     /// Connections that one listener may accept in one turn. 16. Higher empties a burst
     /// sooner and keeps established connections waiting for it.
     pub accept_budget: u32,
-    /// Datagrams that one socket may receive in one turn before the others have theirs. 256.
+    /// Datagrams that one socket may receive in one turn before the others have theirs; the
+    /// call that reaches it may bring some more. 256.
     pub datagram_budget: usize,
     /// Posted closures run in one turn. 1,024.
     pub post_budget: usize,

@@ -16,7 +16,8 @@ use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::error::{Error, Op};
 use crate::handler::Deadline;
-use crate::kernel::PacketOption;
+use crate::kernel::{PacketOption, Prepare};
+use crate::options::prepare_option;
 use crate::packet_socket::PacketSocket;
 use crate::token::{Owner, SocketId, Token};
 
@@ -69,6 +70,7 @@ pub(crate) struct BindOptions {
     pub(crate) groups: Vec<(IpAddr, u32)>,
     pub(crate) queue_limit: Option<usize>,
     pub(crate) drop_policy: DropPolicy,
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Which datagram is lost when a socket's send queue is full.
@@ -149,6 +151,7 @@ impl Bind {
                 groups: Vec::new(),
                 queue_limit: None,
                 drop_policy: DropPolicy::default(),
+                prepare: None,
             },
         }
     }
@@ -228,6 +231,8 @@ impl Bind {
         self.options.queue_limit = Some(bytes);
         self
     }
+
+    prepare_option!(options.prepare);
 
     /// Which datagram is lost when that many wait. Default: the newest.
     pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
@@ -345,9 +350,11 @@ pub enum Delivery {
     /// becomes of it then nobody knows but its receiver.
     Queued,
     /// It is lost: the queue is full ([`Bind::queue_limit`]) and the policy is
-    /// [`DropPolicy::Newest`], or it could not have been sent to anybody.
-    /// [`on_socket_writable`](crate::Handler::on_socket_writable) follows when the queue has
-    /// room again.
+    /// [`DropPolicy::Newest`], or it could not have been sent to anybody, or it is longer
+    /// than the whole queue may be.
+    /// If the queue was full, [`on_socket_writable`](crate::Handler::on_socket_writable)
+    /// follows when it has room again; of the others
+    /// [`on_socket_error`](crate::Handler::on_socket_error) tells.
     Dropped,
     /// It is lost: the socket is closing or closed.
     Closed,

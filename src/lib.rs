@@ -102,6 +102,7 @@
 //! |---|---|
 //! | write the application | [`Handler`], and what it is lent: [`Conn`], [`Context`], [`Input`] |
 //! | open a listener | [`Reactor::listen`], [`Listen`], [`Listener`], [`Endpoint`] |
+//! | take sockets over, and give them away | [`inherited`], [`Listen::adopt`], [`Listener::try_clone_fd`], [`Context::adopt`], [`Conn::detach`] |
 //! | connect to somebody | [`Reactor::dial`], [`Context::dial`], [`Dial`], [`Backoff`] |
 //! | send and receive datagrams | [`Reactor::bind`], [`Context::bind`], [`Bind`], [`Socket`], [`Datagram`] |
 //! | watch a descriptor of your own | [`Context::watch`], [`Interest`], [`Ready`] |

@@ -34,6 +34,13 @@ use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{Owner, SocketId, Token};
 use crate::unix_path::{self, Owned};
 
+/// Send calls of one flush to Unix receivers, each with one datagram: as many datagrams as
+/// any other socket may send.
+const EACH_CALLS: usize = config::FLUSH_CALLS as usize * MAX_PACKETS;
+
+/// Turns are counted from one.
+const NO_TURN: u64 = 0;
+
 /// One datagram socket.
 #[derive(Debug)]
 pub(crate) struct PacketSocket {
@@ -63,6 +70,12 @@ pub(crate) struct PacketSocket {
     path: Option<Owned>,
     entry: Option<Entry>,
     errors_in_a_row: u32,
+    /// Sends that failed for an earlier one's sake, without one in between that left.
+    refused_in_a_row: u32,
+    /// Unix receivers that were full when they were last asked.
+    full: Vec<Addr>,
+    /// Datagrams at the front of the queue that are all for them.
+    held: usize,
     /// The last turn in which an error was told.
     error_told_in: u64,
 }
@@ -135,7 +148,10 @@ impl PacketSocket {
             path: None,
             entry: None,
             errors_in_a_row: 0,
-            error_told_in: 0,
+            refused_in_a_row: 0,
+            full: Vec::new(),
+            held: 0,
+            error_told_in: NO_TURN,
         }
     }
 
@@ -170,6 +186,11 @@ impl PacketSocket {
 
     fn is_open(&self) -> bool {
         !self.state.closing && !self.state.dead
+    }
+
+    /// Its owner has closed it and hears nothing more of it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.closing
     }
 
     // The ready list and its siblings.
@@ -246,7 +267,7 @@ impl PacketSocket {
 
     /// Whether something waits to be sent as soon as there is a report of room.
     pub(crate) fn may_send(&self) -> bool {
-        !self.state.dead && !self.queue.is_empty() && !self.state.send_waits
+        !self.state.dead && self.queue.len() > self.held && !self.state.send_waits
     }
 
     /// Receives once. Answers how many datagrams lie in the batch; `None` if this socket's
@@ -257,7 +278,7 @@ impl PacketSocket {
         budget: &mut usize,
         engine: &mut Engine,
     ) -> Option<usize> {
-        while self.state.readable && !self.state.paused && self.is_open() {
+        while self.state.readable && self.may_receive() {
             let fd = self.fd?;
             if *budget == 0 {
                 self.make_ready(engine);
@@ -274,12 +295,14 @@ impl PacketSocket {
                     engine.stats.would_blocks += 1;
                     self.state.readable = false;
                     self.state.error_seen = false;
+                    self.no_error();
                 }
                 Arrived::Failed(errno) => {
                     *budget -= 1;
                     self.failed_to_receive(errno, engine);
                 }
                 Arrived::Ended(errno) => {
+                    self.untell(engine);
                     self.failed_to_receive(errno, engine);
                     self.die(engine);
                 }
@@ -294,13 +317,21 @@ impl PacketSocket {
         if came.drained && !self.state.error_seen {
             self.state.readable = false;
         }
-        self.errors_in_a_row = 0;
+        self.no_error();
         self.stats.received += n as u64;
         engine.stats.datagrams_received += n as u64;
         for at in 0..n {
             let (arrival, _) = batch.arrival(at);
             self.stats.truncated += u64::from(arrival.truncated);
             engine.stats.bytes_read += arrival.len as u64;
+        }
+    }
+
+    /// The next error is the first again, and so is the next wait unless one is running.
+    fn no_error(&mut self) {
+        self.errors_in_a_row = 0;
+        if self.retry_at == NEVER {
+            self.retry_after = config::RETRY_FIRST;
         }
     }
 
@@ -317,7 +348,6 @@ impl PacketSocket {
         self.errors_in_a_row += 1;
         if self.errors_in_a_row >= config::ERRORS_IN_A_ROW {
             self.errors_in_a_row = 0;
-            self.state.readable = false;
             self.state.receive_waits = true;
             self.retry_later(engine);
         }
@@ -347,9 +377,11 @@ impl PacketSocket {
         }
         let weight = PacketQueue::weight_of(bytes.len());
         if weight > self.limit(engine) {
+            // No datagram that leaves makes room for this one.
             self.dropped(1, engine);
-            let why = format!("{} bytes do not fit the send queue", bytes.len());
-            self.report(Op::Write, to, Cause::Invalid(why), engine);
+            let place = to.or_else(|| self.remote.clone());
+            let cause = Cause::Invalid(LONGER_THAN_QUEUE.to_owned());
+            self.report(Op::Write, place, cause, engine);
             return Delivery::Dropped;
         }
         if !self.make_room(weight, engine) {
@@ -429,7 +461,7 @@ impl PacketSocket {
             return self.flush_each(fd, engine);
         }
         for _ in 0..config::FLUSH_CALLS {
-            if self.queue.is_empty() || !self.state.writable || self.state.dead {
+            if !self.state.writable || !self.may_send() {
                 return;
             }
             let mut packets = [Packet {
@@ -450,12 +482,13 @@ impl PacketSocket {
                 }
                 Posted::Failed(errno) => self.failed_to_send(0, errno, engine),
                 Posted::Ended(errno) => {
+                    self.untell(engine);
                     self.failed_to_send(0, errno, engine);
                     self.die(engine);
                 }
             }
         }
-        if !self.queue.is_empty() && self.state.writable {
+        if self.state.writable && self.may_send() {
             self.make_ready(engine);
         }
     }
@@ -463,14 +496,19 @@ impl PacketSocket {
     /// Unix sockets that are not connected send to receivers of which each may be full, and
     /// nobody reports when one has room again. Whoever is full holds up nobody else.
     fn flush_each(&mut self, fd: Fd, engine: &mut Engine) {
-        let mut full: Vec<Addr> = Vec::new();
-        let mut at = 0;
-        while at < self.queue.len() && !self.state.dead {
+        let mut calls = 0;
+        while self.held < self.queue.len() && !self.state.dead {
+            let at = self.held;
             let to = self.queue.destination(at);
-            if to.is_some_and(|to| full.contains(to)) {
-                at += 1;
+            if to.is_some_and(|to| self.full.contains(to)) {
+                self.held += 1;
                 continue;
             }
+            if calls == EACH_CALLS {
+                self.make_ready(engine);
+                break;
+            }
+            calls += 1;
             let mut packet = [Packet {
                 bytes: &[],
                 to: None,
@@ -481,18 +519,18 @@ impl PacketSocket {
                 Posted::Taken(_) => self.sent_at(at, engine),
                 Posted::WouldBlock | Posted::Transient(_) => {
                     engine.stats.would_blocks += 1;
-                    full.extend(self.queue.destination(at).cloned());
-                    at += 1;
+                    self.full.extend(self.queue.destination(at).cloned());
+                    self.held += 1;
                 }
                 Posted::Failed(errno) => self.failed_to_send(at, errno, engine),
                 Posted::Ended(errno) => {
+                    self.untell(engine);
                     self.failed_to_send(at, errno, engine);
                     self.die(engine);
                 }
             }
         }
-        if !self.queue.is_empty() {
-            self.state.send_waits = true;
+        if !self.full.is_empty() {
             self.retry_later(engine);
         }
     }
@@ -501,6 +539,7 @@ impl PacketSocket {
         self.take_off(n, engine);
         self.stats.sent += n as u64;
         engine.stats.datagrams_sent += n as u64;
+        self.refused_in_a_row = 0;
         self.retry_after = config::RETRY_FIRST;
     }
 
@@ -510,12 +549,15 @@ impl PacketSocket {
         engine.account(before, self.queue.weight());
         self.stats.sent += 1;
         engine.stats.datagrams_sent += 1;
-        self.retry_after = config::RETRY_FIRST;
+        if self.full.is_empty() {
+            self.retry_after = config::RETRY_FIRST;
+        }
     }
 
     fn take_off(&mut self, n: usize, engine: &mut Engine) {
         let before = self.queue.weight();
         self.queue.sent(n);
+        self.held = self.held.saturating_sub(n);
         engine.account(before, self.queue.weight());
     }
 
@@ -530,11 +572,23 @@ impl PacketSocket {
         let place = to.or_else(|| self.remote.clone());
         self.report(Op::Write, place, Cause::Syscall { call, errno }, engine);
         let of_an_earlier_one = errno.0 == libc::ECONNREFUSED && self.network != Network::Unixgram;
-        if !of_an_earlier_one {
-            let before = self.queue.weight();
-            self.queue.remove(at);
-            engine.account(before, self.queue.weight());
-            self.dropped(1, engine);
+        if of_an_earlier_one {
+            return self.refused(engine);
+        }
+        let before = self.queue.weight();
+        self.queue.remove(at);
+        engine.account(before, self.queue.weight());
+        self.dropped(1, engine);
+    }
+
+    /// Nothing has left, and nothing is lost. That may come once for each earlier datagram;
+    /// without end it is not worth a processor, either.
+    fn refused(&mut self, engine: &mut Engine) {
+        self.refused_in_a_row += 1;
+        if self.refused_in_a_row >= config::ERRORS_IN_A_ROW {
+            self.refused_in_a_row = 0;
+            self.state.send_waits = true;
+            self.retry_later(engine);
         }
     }
 
@@ -558,7 +612,8 @@ impl PacketSocket {
     fn report(&mut self, op: Op, place: Option<Addr>, cause: Cause, engine: &mut Engine) {
         self.stats.errors += 1;
         let turn = engine.stats.turns + 1;
-        if std::mem::replace(&mut self.error_told_in, turn) == turn {
+        let told = std::mem::replace(&mut self.error_told_in, turn) == turn;
+        if told || self.state.closing {
             return;
         }
         let error = Error::new(op, Some(self.network), place.map(Into::into), cause);
@@ -571,6 +626,13 @@ impl PacketSocket {
             owner: self.owner,
             error,
         });
+    }
+
+    /// What was to be told makes room for word of the end, which the handler gets once.
+    fn untell(&mut self, engine: &mut Engine) {
+        self.error_told_in = NO_TURN;
+        let id = self.id();
+        engine.socket_reports.retain(|report| report.socket != id);
     }
 
     /// Sends what is queued, then ends.
@@ -693,7 +755,9 @@ impl PacketSocket {
         if self.retry_at <= now {
             self.retry_at = NEVER;
             self.state.send_waits = false;
-            self.state.readable |= std::mem::take(&mut self.state.receive_waits);
+            self.state.receive_waits = false;
+            self.full.clear();
+            self.held = 0;
             self.make_ready(engine);
         }
         self.drop_stalled(now, engine);
@@ -727,6 +791,10 @@ impl PacketSocket {
 
     /// Whoever could not leave for so long is not worth the memory.
     fn drop_stalled(&mut self, now: Nanos, engine: &mut Engine) {
+        if self.stall_deadline(engine) <= now {
+            // The room is worth telling of; or there is nothing left to stay open for.
+            self.touch(engine);
+        }
         while self.stall_deadline(engine) <= now {
             let to = self.queue.destination(0).cloned();
             let place = to.or_else(|| self.remote.clone());
@@ -783,7 +851,7 @@ impl Core {
             Place::Adopted(fd) => {
                 let adopted = self.engine.kernel.adopt_packets(fd);
                 let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                let network = network_of(&adopted.local, adopted.transport);
+                let network = adopted.network();
                 let opened = Opened {
                     fd: adopted.fd,
                     network,
@@ -1026,6 +1094,7 @@ fn spec(network: Network, options: &BindOptions) -> BindSpec {
         destinations: options.destinations,
         receive_buffer: options.receive_buffer,
         send_buffer: options.send_buffer,
+        prepare: options.prepare.clone(),
     }
 }
 
@@ -1077,14 +1146,6 @@ fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, F
     engine.kernel.local_addr(fd).map_err(fault("getsockname"))
 }
 
-fn network_of(local: &Addr, transport: Transport) -> Network {
-    match (local, transport) {
-        (Addr::Unix(_), _) => Network::Unixgram,
-        (Addr::Ip(_), Transport::Raw(protocol)) => Network::Ip(protocol),
-        (Addr::Ip(_), _) => Network::Udp,
-    }
-}
-
 /// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low
 /// half of the first byte). What is no IPv4 packet stays as it is.
 fn without_header(bytes: &[u8]) -> &[u8] {
@@ -1099,6 +1160,8 @@ fn without_header(bytes: &[u8]) -> &[u8] {
 }
 
 const IPV4_HEADER_LEAST: usize = 20;
+
+const LONGER_THAN_QUEUE: &str = "a datagram longer than the socket's queue";
 
 /// Go's words for it (`net.ErrWriteToConnected`).
 const SEND_TO_CONNECTED: &str = "use of WriteTo with pre-connected connection";

@@ -689,9 +689,11 @@ impl<H: Handler> Reactor<H> {
             sockets, engine, ..
         } = &mut self.core;
         let config = &engine.config;
+        // One call alone never goes beyond the budget.
+        let places = config.datagram_batch.min(config.datagram_budget);
         let batch = self
             .batch
-            .get_or_insert_with(|| Batch::new(config.datagram_batch, config.max_datagram));
+            .get_or_insert_with(|| Batch::new(places, config.max_datagram));
         sockets.get_mut(token)?.receive(batch, budget, engine)
     }
 
@@ -772,6 +774,11 @@ impl<H: Handler> Reactor<H> {
         } in reports.drain(..)
         {
             let Self { handler, core, .. } = self;
+            // Whoever has closed it meanwhile hears nothing more of it.
+            let known = core.sockets.get(socket.token());
+            if known.is_some_and(PacketSocket::is_closing) {
+                continue;
+            }
             guarded(core, "on_socket_error", |core| {
                 handler.on_socket_error(&mut Context::new(core, owner), socket, &error);
             });

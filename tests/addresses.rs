@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use windlass::sim::{Call, World};
 use windlass::{
-    Addr, Bind, Context, Dial, DialId, Endpoint, Error, Handler, Listen, Op, Reactor, parse_ip,
-    resolve,
+    Addr, Bind, Context, Dial, DialId, Endpoint, Error, Handler, Listen, Op, Reactor, resolve,
 };
 
 /// Remembers how dials have ended.
@@ -149,7 +148,7 @@ fn a_dial_that_cannot_be_meant_ends_before_a_socket_is_made() {
 fn an_interface_is_found_by_its_name() {
     // Nobody has this address, but whose interface it is on was understood.
     let place = resolve("tcp", "[fe80::1%lo]:80").unwrap();
-    assert_eq!(place.ip(), parse_ip("fe80::1"));
+    assert_eq!(place.ip(), windlass::parse_ip("fe80::1"));
     let mut reactor = Reactor::new(Diary::default()).unwrap();
     let error = reactor.listen("tcp6://[fe80::1%lo]:80").unwrap_err();
     says(&error.to_string(), &format!("listen tcp6 {place}: "));

@@ -147,7 +147,9 @@ fn every_file_that_is_named_exists() {
             let is_path = ["src/", "tests/", "examples/", "docs/", "benches/"]
                 .iter()
                 .any(|folder| name.starts_with(folder));
-            if is_path && !root().join(name).exists() {
+            // A test is named by its file and its name; see below.
+            let is_test = name.contains("::");
+            if is_path && !is_test && !root().join(name).exists() {
                 missing.insert((document.clone(), name.to_owned()));
             }
         }
@@ -225,4 +227,48 @@ fn every_page_has_its_code_compiled() {
         let is_compiled = front_door.contains(&format!("include_str!(\"../{name}\")"));
         assert!(!has_code || is_compiled, "{name} is not in src/lib.rs");
     }
+}
+
+/// The rows of the tables of Go's own tests: the number, and what stands under "Here".
+fn go_rows(page: &str) -> Vec<(usize, &str)> {
+    page.lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            let number = cells.next()?.parse().ok()?;
+            Some((number, cells.nth(1)?.trim_end_matches(" |")))
+        })
+        .collect()
+}
+
+/// Whether a test of that name is in that file, or in the rooms below it.
+fn has_test(place: &str, name: &str) -> bool {
+    let file = if place.contains('/') {
+        root().join(place)
+    } else {
+        root().join("tests").join(place)
+    };
+    let text = fs::read_to_string(file.with_extension("rs")).unwrap_or_default();
+    text.contains(&format!("fn {name}("))
+}
+
+#[test]
+fn every_behaviour_that_go_checks_has_a_test_or_a_reason() {
+    let page = fs::read_to_string(root().join("docs/from-go.md")).unwrap();
+    let rows = go_rows(&page);
+    let numbers: Vec<usize> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=212).collect::<Vec<_>>());
+    let mut tested = 0;
+    for (number, here) in rows {
+        if let Some(reason) = here.strip_prefix("—: ") {
+            assert!(reason.len() > 10, "{number}: {reason}");
+            continue;
+        }
+        tested += 1;
+        for named in quoted(here) {
+            let (place, name) = named.rsplit_once("::").unwrap();
+            assert!(has_test(place, name), "{number}: {named}");
+        }
+    }
+    let stated = format!("check 212 behaviours of sockets on Unix.\n{tested} of them");
+    assert!(page.contains(&stated), "{tested} are tested");
 }

@@ -15,14 +15,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use windlass::sim::{Call, Remote, World};
 use windlass::{Addr, Backoff, Conn, Dial, Error, Flow, Listen, Turn, UnixAddr};
 
 use host::{Dir, Host, Node, PATIENCE, Said, url};
-use process::{Puppet, alone, role, say};
+#[cfg(target_os = "linux")]
+use process::alone;
+use process::{Puppet, role, say};
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -883,14 +887,12 @@ fn a_full_queue_is_asked_again_after_1_ms_and_less_and_less_often() {
     let dial = world.dial(dial.timeout(millis(1000))).unwrap();
     world.run();
     let idle = world.open_descriptors();
-    let mut asked = 1;
     // 1, 2, 4, 8, 16, 32 and then 50 ms apart.
-    for wait in [1, 2, 4, 8, 16, 32, 50, 50, 50] {
+    for (asked, wait) in (1..).zip([1, 2, 4, 8, 16, 32, 50, 50, 50]) {
         assert_eq!(world.calls(Call::Connect), asked);
         world.advance(millis(wait) - Duration::from_nanos(1));
         assert_eq!(world.calls(Call::Connect), asked);
         world.advance(Duration::from_nanos(1));
-        asked += 1;
         assert_eq!(
             world.open_descriptors(),
             idle,
@@ -934,4 +936,54 @@ fn a_world_knows_of_no_descriptors_to_give_away() {
     world.send(client, b"x");
     world.run();
     assert_eq!(world.received(client), b"still here");
+}
+
+// By chance.
+
+/// What one end sends: text, or text with a descriptor of a file whose content is its number.
+#[test]
+fn bytes_and_descriptors_arrive_in_order_whatever_the_pieces_and_the_pauses() {
+    const MESSAGES: usize = 400;
+    let dir = Dir::new();
+    let url = dir.url("unix", "random");
+    let mut host = Host::new(Node::new().accept(|conn| {
+        conn.accept_fds(MESSAGES);
+        Ok(())
+    }));
+    host.listen(&url);
+    let (dialed, accepted) = host.pair(&url);
+    // Small multiplicative steps are random enough to mix sizes.
+    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut next = move |most: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % most
+    };
+    let (mut expected, mut numbers) = (Vec::new(), Vec::new());
+    for n in 0..MESSAGES {
+        let size = [1, 10, 300, 5_000, 40_000][next(5) as usize];
+        let bytes = vec![b'a' + (n % 26) as u8; size];
+        expected.extend_from_slice(&bytes);
+        let fd = (next(3) == 0).then(|| file(&dir, &n.to_string()));
+        numbers.extend(fd.is_some().then(|| n.to_string()));
+        host.with_conn(dialed, move |conn| match fd {
+            Some(fd) => conn.send_fds(vec![fd], &bytes),
+            None => conn.write(&bytes),
+        });
+        match next(4) {
+            0 => host.with_conn(accepted, |conn| conn.pause()),
+            1 => host.with_conn(accepted, |conn| conn.resume()),
+            _ => {}
+        }
+    }
+    host.with_conn(accepted, |conn| conn.resume());
+    host.until_true("all bytes", |node| {
+        node.bytes(accepted).len() == expected.len()
+    });
+    assert!(host.said().bytes(accepted) == expected, "the bytes differ");
+    let taken = host.with_conn(accepted, |conn| {
+        std::iter::from_fn(|| conn.take_fd())
+            .map(text_of)
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(taken, numbers);
 }

@@ -98,7 +98,7 @@ impl Faults<'_> {
 
     /// Descriptors that may be open; more is EMFILE. 1,024 at first. The loop computes its
     /// default cap on connections once, before this can be called; see
-    /// [`Config::max_connections`].
+    /// [`Config::max_connections`](crate::Config::max_connections).
     pub fn descriptor_limit(self, open: u64) -> Self {
         self.0.set_descriptor_limit(open, open);
         self

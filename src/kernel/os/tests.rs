@@ -12,7 +12,9 @@ use super::resolver::*;
 use super::*;
 use crate::kernel::Keepalive;
 use crate::token::Kind;
-use socket2::{Domain, SockAddr, Type};
+#[cfg(target_os = "linux")]
+use socket2::SockAddr;
+use socket2::{Domain, Type};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
@@ -53,6 +55,7 @@ fn spec(addr: impl Into<SocketAddr>) -> ListenSpec {
         backlog: 16,
         reuse_port: false,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 
@@ -169,6 +172,7 @@ fn named(name: &[u8]) -> Addr {
 }
 
 /// An abstract name that nobody else uses.
+#[cfg(target_os = "linux")]
 fn abstract_name(kernel: &mut OsKernel) -> Addr {
     named(format!("\0windlass-{:x}", kernel.random()).as_bytes())
 }
@@ -693,6 +697,7 @@ fn to(remote: impl Into<SocketAddr>) -> DialSpec {
         transport: Transport::Stream,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 

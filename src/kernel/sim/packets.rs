@@ -81,7 +81,7 @@ pub(super) struct End {
     send_limit: usize,
     /// What SO_ERROR holds.
     pub(super) error: Option<Errno>,
-    /// A send was refused for want of room: the next room is news.
+    /// The last send was refused for want of room: room is news.
     blocked: bool,
     only_v6: bool,
     reuse_addr: bool,
@@ -205,10 +205,14 @@ impl Packets {
         names: &Names,
         dice: &mut Dice,
     ) -> Result<(), Errno> {
-        match self.ends[end].name {
+        let sent = match self.ends[end].name {
             Addr::Ip(_) => self.send_ip(end, bytes, to, dice),
             Addr::Unix(_) => self.send_unix(end, bytes, to, names),
+        };
+        if sent.is_ok() {
+            self.ends[end].blocked = false;
         }
+        sent
     }
 
     /// A send is told that there is no room: the next room, or the present one, is news.
@@ -251,10 +255,10 @@ impl Packets {
         !full && partner.is_none_or(|partner| !self.is_crowded(partner, end))
     }
 
-    /// Room is an event only for a sender that was refused.
+    /// Room is an event only for a sender that was refused, and each time until it has sent:
+    /// what was announced may be gone before anybody polls.
     fn announce_room(&mut self, end: usize) {
         if self.ends[end].blocked && self.has_room(end) {
-            self.ends[end].blocked = false;
             self.mark(end);
         }
     }

@@ -1,7 +1,9 @@
 //! Datagrams on the loopback interface and on Unix sockets.
 
 use super::*;
-use crate::kernel::{Arrival, MAX_PACKETS};
+use crate::kernel::Arrival;
+#[cfg(not(target_os = "macos"))]
+use crate::kernel::MAX_PACKETS;
 
 /// A group of IPv4 and one of IPv6 for one test alone: on Linux a socket hears a group that
 /// any other socket of the host has joined.
@@ -26,6 +28,7 @@ fn datagrams() -> BindSpec {
         destinations: false,
         receive_buffer: None,
         send_buffer: None,
+        prepare: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use super::*;
+#[cfg(target_os = "linux")]
 use crate::kernel::MAX_FDS;
 
 fn listen_at(addr: Addr) -> ListenSpec {
@@ -24,6 +25,7 @@ fn dial_to(listener: &ListenSpec) -> DialSpec {
         transport: listener.transport,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 
