@@ -62,7 +62,10 @@ impl Handler for Checker {
     type Session = ();
 
     fn on_start(&mut self, cx: &mut Context<'_>, _: &Handle<Self>) -> io::Result<()> {
-        Ok(self.try_next(cx)?)
+        if let Err(error) = self.try_next(cx) {
+            self.tell(cx, Err(&error));
+        }
+        Ok(())
     }
 
     fn on_connect(&mut self, conn: &mut Conn<'_>, _: DialId) -> io::Result<()> {
@@ -99,13 +102,10 @@ fn main() -> ExitCode {
     let done = match (args.peek().map(String::as_str), timeout) {
         (Some("--help" | "-h"), _) => write!(io::stdout(), "{HELP}").map(|()| false),
         (Some(_), Ok(timeout)) => check(args, timeout),
-        _ => {
-            eprintln!("dial: it takes --timeout TIME (such as 500ms) and addresses; see --help");
-            return ExitCode::from(2);
-        }
+        _ => Err(io::Error::other("dial: no address, or no time; see --help")),
     };
-    let failed = done.inspect_err(|it| eprintln!("{it}")).unwrap_or(true);
-    ExitCode::from(u8::from(failed))
+    let code = done.inspect_err(|it| eprintln!("{it}")).map_or(2, u8::from);
+    ExitCode::from(code)
 }
 
 fn check(rest: Peekable<Skip<env::Args>>, timeout: Duration) -> io::Result<bool> {
