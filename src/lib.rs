@@ -197,6 +197,8 @@ mod docs {
     mod datagrams {}
     #[doc = include_str!("../docs/errors.md")]
     mod errors {}
+    #[doc = include_str!("../docs/from-go.md")]
+    mod from_go {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../docs/platforms.md")]

@@ -112,11 +112,12 @@ fn an_address_that_makes_no_sense_is_one_line_and_status_1() {
 fn each_server_ends_well_on_sigterm_and_on_ctrl_c_with_a_client_connected() {
     for (name, args) in SERVERS {
         for signal in ["TERM", "INT"] {
-            let (server, address) = Program::listening(name, &with(args, "127.0.0.1:0"));
-            let client = connect(address);
+            let (server, address) = listening(name, &with(args, "127.0.0.1:0"));
+            let mut client = connect(address);
             server.signal(signal);
             // The server says its part, then the client is done, too.
-            let _ = BufReader::new(client).lines().count();
+            let _ = util::read_to_end_or_reset(&mut client);
+            drop(client);
             let end = server.end();
             assert_eq!(
                 (end.code, end.err.as_str()),
@@ -131,7 +132,7 @@ fn each_server_ends_well_on_sigterm_and_on_ctrl_c_with_a_client_connected() {
 
 #[test]
 fn the_daytime_client_prints_what_the_server_says() {
-    let (_server, address) = Program::listening("daytime", &["127.0.0.1:0"]);
+    let (_server, address) = listening("daytime", &["127.0.0.1:0"]);
     let end = Program::start("daytime", &["client", &address.to_string()]).end();
     assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
     assert_eq!(end.out.len(), "2026-01-31 12:34:56\n".len(), "{end:?}");
@@ -141,15 +142,15 @@ fn the_daytime_client_prints_what_the_server_says() {
 
 #[test]
 fn echo_answers_each_line_with_ok_and_prints_it() {
-    let (mut server, address) = Program::listening("echo", &["ok", "127.0.0.1:0"]);
+    let (mut server, address) = listening("echo", &["ok", "127.0.0.1:0"]);
     let mut client = connect(address);
     client.write_all(b"first\r\nsec").unwrap();
     assert_eq!(util::read_exactly(&mut client, 3), b"ok\n");
     assert!(util::is_silent(&client), "the second one is not whole");
     client.write_all(b"ond\n").unwrap();
     assert_eq!(util::read_exactly(&mut client, 3), b"ok\n");
-    server.line(|line| line == "first\n");
-    server.line(|line| line == "second\n");
+    server.whole_line("first\n");
+    server.whole_line("second\n");
 }
 
 #[test]
@@ -161,12 +162,12 @@ fn the_client_sends_lines_from_a_pipe_trimmed_and_ends_with_the_input_or_a_q() {
         ("\nquit\n", "hello\nquit\n"),
         ("no end of line", "hello\nno end of line\n"),
     ] {
-        let (server, address) = Program::listening("echo", &["ok", "127.0.0.1:0"]);
+        let (server, address) = listening("echo", &["ok", "127.0.0.1:0"]);
         let address = address.to_string();
         let mut client = Program::with_input("client", &[&address], Stdio::piped());
         let mut stdin = client.stdin();
         stdin.write_all(b"  hello \n").unwrap();
-        assert_eq!(client.line(|_| true), "ok\n", "while the pipe is open");
+        assert_eq!(client.next_line(), "ok\n", "while the pipe is open");
         stdin.write_all(rest.as_bytes()).unwrap();
         drop(stdin);
         let end = client.end();
@@ -184,7 +185,7 @@ fn the_client_sends_lines_from_a_pipe_trimmed_and_ends_with_the_input_or_a_q() {
 
 #[test]
 fn the_client_sends_what_a_file_holds() {
-    let (_server, address) = Program::listening("echo", &["127.0.0.1:0"]);
+    let (_server, address) = listening("echo", &["127.0.0.1:0"]);
     let lines: String = (0..20_000)
         .map(|n| format!("line {n} of a file\n"))
         .collect();
@@ -215,8 +216,7 @@ fn the_client_reads_no_more_of_a_pipe_than_the_server_takes() {
             stdin.write_all(&line).unwrap();
         }
     });
-    let (mut server, _) = listener.accept().unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut server = accept(&listener);
     // More than `Limits::limit`, had all of it been queued.
     assert!(!util::eventually(Duration::from_millis(300), || writing.is_finished()));
     let mut received = Vec::new();
@@ -230,19 +230,19 @@ fn the_client_reads_no_more_of_a_pipe_than_the_server_takes() {
 
 #[test]
 fn the_client_is_led_from_a_terminal() {
-    let (mut server, address) = Program::listening("echo", &["ok", "127.0.0.1:0"]);
+    let (mut server, address) = listening("echo", &["ok", "127.0.0.1:0"]);
     for last in ["q\n", "\x04"] {
         let (mut keyboard, terminal) = terminal();
         let mut client = Program::with_input("client", &[&address.to_string()], terminal);
         keyboard.write_all(b"hello\n").unwrap();
-        assert_eq!(client.line(|_| true), "ok\n");
+        assert_eq!(client.next_line(), "ok\n");
         keyboard.write_all(last.as_bytes()).unwrap();
         let end = client.end();
         assert_eq!(
             (end.code, end.out.as_str(), end.err.as_str()),
             (Some(0), "ok\n", "")
         );
-        server.line(|line| line == "hello\n");
+        server.whole_line("hello\n");
     }
 }
 
@@ -253,8 +253,7 @@ fn the_client_says_so_when_the_server_resets_the_connection() {
     let mut client = Program::with_input("client", &[&address], Stdio::piped());
     let mut stdin = client.stdin();
     stdin.write_all(b"hello\n").unwrap();
-    let (mut server, _) = listener.accept().unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut server = accept(&listener);
     assert_eq!(util::read_exactly(&mut server, 6), b"hello\n");
     util::reset(server);
     let end = client.end();
@@ -277,18 +276,18 @@ fn terminal() -> (File, OwnedFd) {
 
 #[test]
 fn chat_greets_and_tells_the_others_what_one_says() {
-    let (mut server, address) = Program::listening("chat", &["127.0.0.1:0"]);
+    let (mut server, address) = listening("chat", &["127.0.0.1:0"]);
     let mut guests: Vec<_> = (0..3).map(|_| Guest::enter(address)).collect();
     for guest in &guests {
         let line = format!("Connection from:  {}\n", guest.addr);
-        server.line(|it| it == line);
+        server.whole_line(&line);
     }
     guests[0].say("Tom says: ahoy");
-    server.line(|line| line == "<14:Tom says: ahoy>\n");
+    server.whole_line("<14:Tom says: ahoy>\n");
     guests[1].say("nameless\x1b[2J");
     let nameless = format!("{} says: nameless?[2J", guests[1].addr);
     let line = format!("<{}:{nameless}>\n", nameless.len());
-    server.line(|it| it == line);
+    server.whole_line(&line);
     assert_eq!(guests[2].heard(), "Tom says: ahoy");
     assert_eq!(guests[2].heard(), nameless);
     assert_eq!(guests[0].heard(), nameless, "and not what it said itself");
@@ -333,7 +332,7 @@ const CROWD: usize = 999;
 fn in_a_crowded_chat_one_who_does_not_read_is_cut_off_alone_and_delays_nobody() {
     let (soft, hard) = util::descriptor_limit();
     util::set_descriptor_limit(hard.min(4096).max(soft));
-    let (mut server, address) = Program::listening("chat", &["127.0.0.1:0"]);
+    let (mut server, address) = listening("chat", &["127.0.0.1:0"]);
     let mut guests: Vec<_> = (0..CROWD).map(|_| Guest::enter(address)).collect();
     let alone = median_delay(&mut guests, "before");
     let stuck = Guest::greeted(util::connect_small(address, 4096));
@@ -354,7 +353,7 @@ fn in_a_crowded_chat_one_who_does_not_read_is_cut_off_alone_and_delays_nobody() 
             ],
         );
     }
-    let line = server.line(|line| line.starts_with("Cut off"));
+    let line = server.line("Cut off");
     assert_eq!(line, cut_off);
     let after = median_delay(&mut guests, "after");
     println!("median delay to {CROWD}: {alone:?} alone, {beside:?} beside it, {after:?} after");
@@ -403,13 +402,13 @@ fn relay(guests: &mut [Guest], messages: &[String]) -> Duration {
 
 #[test]
 fn idle_prints_keep_alive_at_each_sign_of_life_and_goodbye_at_the_end() {
-    let (mut server, address) = Program::listening("idle", &["--after", "300ms", "127.0.0.1:0"]);
+    let (mut server, address) = listening("idle", &["--after", "300ms", "127.0.0.1:0"]);
     let mut client = connect(address);
     for _ in 0..3 {
         client.write_all(b"here").unwrap();
-        assert_eq!(server.line(|_| true), "keep alive\n");
+        assert_eq!(server.next_line(), "keep alive\n");
     }
-    assert_eq!(server.line(|_| true), "goodbye\n");
+    assert_eq!(server.next_line(), "goodbye\n");
     assert_eq!(util::read_to_eof(&mut client), b"goodbye\n");
 }
 
@@ -417,7 +416,7 @@ fn idle_prints_keep_alive_at_each_sign_of_life_and_goodbye_at_the_end() {
 
 #[test]
 fn the_timeserver_answers_seconds_or_the_date_again_and_again() {
-    let (_server, address) = Program::listening("timeserver", &["127.0.0.1:0"]);
+    let (_server, address) = listening("timeserver", &["127.0.0.1:0"]);
     let mut client = BufReader::new(connect(address));
     for _ in 0..3 {
         let before = unix_now();
@@ -431,7 +430,7 @@ fn the_timeserver_answers_seconds_or_the_date_again_and_again() {
 
 #[test]
 fn the_timeserver_refuses_a_request_of_more_than_128_bytes() {
-    let (_server, address) = Program::listening("timeserver", &["127.0.0.1:0"]);
+    let (_server, address) = listening("timeserver", &["127.0.0.1:0"]);
     let mut client = BufReader::new(connect(address));
     let longest = "x".repeat(128);
     ask(&mut client, &format!("{longest}\n"));
@@ -444,7 +443,7 @@ fn the_timeserver_refuses_a_request_of_more_than_128_bytes() {
 #[test]
 fn the_timeserver_ends_a_connection_without_requests_even_if_bytes_trickle_in() {
     let args = ["--after", "400ms", "127.0.0.1:0"];
-    let (_server, address) = Program::listening("timeserver", &args);
+    let (_server, address) = listening("timeserver", &args);
     let mut client = connect(address);
     let began = Instant::now();
     client
@@ -480,7 +479,7 @@ fn unix_now() -> u64 {
 #[test]
 fn udp_asks_from_a_chosen_port_and_is_told_the_time() {
     for host in hosts() {
-        let (mut server, address) = Program::listening("udp", &["serve", &format!("{host}:0")]);
+        let (mut server, address) = listening("udp", &["serve", &format!("{host}:0")]);
         // Free a moment ago: the kernel hands ports out in no order.
         let port = UdpSocket::bind(format!("{host}:0"))
             .unwrap()
@@ -492,7 +491,7 @@ fn udp_asks_from_a_chosen_port_and_is_told_the_time() {
         assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
         is_time(&end.out, address);
         let line = format!("{host}:{port}: can you hear me?\n");
-        server.line(|it| it == line);
+        server.whole_line(&line);
         server.signal("TERM");
         assert_eq!(server.end().code, Some(0));
     }
@@ -501,11 +500,11 @@ fn udp_asks_from_a_chosen_port_and_is_told_the_time() {
 #[test]
 fn udp_asks_from_a_connected_socket() {
     for host in hosts() {
-        let (mut server, address) = Program::listening("udp", &["serve", &format!("{host}:0")]);
+        let (mut server, address) = listening("udp", &["serve", &format!("{host}:0")]);
         let end = Program::start("udp", &["connect", &address.to_string()]).end();
         assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
         is_time(&end.out, address);
-        server.line(|line| line.ends_with(": can you hear me?\n"));
+        server.line(": can you hear me?\n");
     }
 }
 
@@ -548,7 +547,7 @@ fn dial_says_in_turn_what_tcp_udp_and_ipv6_endpoints_did() {
         said.push(format!("{}  connected after ", asked[1]));
         listeners.push(six);
     }
-    let (_server, answering) = Program::listening("udp", &["serve", "127.0.0.1:0"]);
+    let (_server, answering) = listening("udp", &["serve", "127.0.0.1:0"]);
     asked.push(format!("udp://{answering}"));
     said.push(format!("udp://{answering}  answered after "));
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -596,8 +595,7 @@ fn head_sends_its_request_and_prints_all_that_comes_back() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let program = Program::start("head", &with(args, &address));
-        let (mut server, _) = listener.accept().unwrap();
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut server = accept(&listener);
         let got = util::read_exactly(&mut server, request.len());
         assert_eq!(String::from_utf8_lossy(&got), request);
         let answer = format!("HTTP/1.0 200 OK\r\n\r\n{}", "body ".repeat(50_000));
@@ -636,22 +634,22 @@ fn parse_ip_prints_the_address_or_that_it_is_none() {
 
 #[test]
 fn heartbeat_outlives_restarts_of_its_server() {
-    let (mut server, address) = Program::listening("heartbeat", &["serve", "127.0.0.1:0"]);
+    let (mut server, address) = listening("heartbeat", &["serve", "127.0.0.1:0"]);
     let address = address.to_string();
     let mut client = Program::start("heartbeat", &["client", &address, "20ms"]);
     for _ in 0..2 {
-        client.line(|line| line == format!("connected to {address}\n"));
+        client.whole_line(&format!("connected to {address}\n"));
         for _ in 0..3 {
-            client.line(|line| line == "pong\n");
+            client.whole_line("pong\n");
         }
         server.signal("TERM");
         assert_eq!(server.end().code, Some(0));
-        client.line(|line| line.starts_with("connection lost: "));
+        client.line("connection lost: ");
         let refused = format!("dial tcp {address}: connect: connection refused\n");
-        assert_eq!(client.complaint(|_| true), refused);
-        server = Program::listening("heartbeat", &["serve", &address]).0;
+        assert_eq!(client.complaint(), refused);
+        server = listening("heartbeat", &["serve", &address]).0;
     }
-    client.line(|line| line == "pong\n");
+    client.whole_line("pong\n");
     client.signal("TERM");
     assert_eq!(client.end().code, Some(0));
 }
@@ -662,12 +660,12 @@ fn heartbeat_hangs_up_and_dials_again_when_a_pong_is_missed() {
     let address = listener.local_addr().unwrap().to_string();
     let mut client = Program::start("heartbeat", &["client", &address, "50ms"]);
     for _ in 0..2 {
-        let (mut server, _) = listener.accept().unwrap();
-        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut server = accept(&listener);
         // It listens and says nothing: only the deadline can tell.
-        assert_eq!(util::read_to_eof(&mut server), b"ping\n");
+        assert_eq!(util::read_exactly(&mut server, 5), b"ping\n");
+        assert_eq!(server.read(&mut [0; 8]).unwrap(), 0, "no second ping");
         drop(server);
-        client.line(|line| line == "connection lost: timed out: read deadline\n");
+        client.whole_line("connection lost: timed out: read deadline\n");
     }
 }
 
@@ -675,4 +673,27 @@ fn heartbeat_hangs_up_and_dials_again_when_a_pong_is_missed() {
 fn closed_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
+}
+
+/// The next client, and not for ever.
+#[track_caller]
+fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut client = None;
+    util::eventually(PATIENCE, || {
+        client = listener.accept().ok();
+        client.is_some()
+    });
+    let (client, _) = client.expect("a client");
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    client
+}
+
+/// A server, and where it listens.
+#[track_caller]
+fn listening(name: &str, args: &[&str]) -> (Program, SocketAddr) {
+    let (program, address) = Program::listening(name, args);
+    (program, address.parse().unwrap())
 }

@@ -75,6 +75,6 @@ fn info<'s>(store: &Store) -> Answer<'s> {
     let (held, keys) = (store.held, store.len());
     Answer::Text(format!(
         "# Server\r\nredis_version:7.0.0\r\n# Memory\r\nused_memory:{held}\r\n\
-         # Keyspace\r\ndb0:keys={keys},expires=0\r\n"
+         # Keyspace\r\ndb0:keys={keys}\r\n"
     ))
 }

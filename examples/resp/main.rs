@@ -16,8 +16,8 @@
 mod answer;
 mod commands;
 mod numbers;
-mod requests;
-mod server;
+pub(crate) mod requests;
+pub(crate) mod server;
 mod store;
 mod strings;
 

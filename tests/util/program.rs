@@ -1,7 +1,5 @@
-//! The built examples as programs: started, fed, listened to, and ended in any case.
-//!
-//! Every wait has an end ([`PATIENCE`]), and a program that is still running when its test
-//! is over is killed and reaped.
+//! Built examples as a user meets them: started as programs, stopped by signals, and killed
+//! if they are still there when their test is over.
 
 #![allow(dead_code, reason = "every test file uses its own part of this")]
 #![allow(
@@ -12,7 +10,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
@@ -23,7 +20,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Much longer than anything here takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One example that runs.
 pub struct Program {
     child: Child,
     out: Receiver<String>,
@@ -31,7 +27,6 @@ pub struct Program {
     seen: String,
 }
 
-/// How one has ended.
 #[derive(Debug)]
 pub struct End {
     pub code: Option<i32>,
@@ -46,6 +41,12 @@ impl End {
         assert_eq!(self.out, "");
         (self.code, &self.err)
     }
+
+    #[track_caller]
+    pub fn expect_success(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
+        self.out
+    }
 }
 
 impl Program {
@@ -54,10 +55,13 @@ impl Program {
     }
 
     pub fn with_input(name: &str, args: &[&str], stdin: impl Into<Stdio>) -> Self {
-        let mut command = Command::new(example(name));
-        command.args(args).stdin(stdin);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = Command::new(example(name))
+            .args(args)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
         let seen = String::new();
@@ -70,11 +74,13 @@ impl Program {
     }
 
     /// Starts it, and reads from its output where it listens.
-    pub fn listening(name: &str, args: &[&str]) -> (Self, SocketAddr) {
+    #[track_caller]
+    pub fn listening(name: &str, args: &[&str]) -> (Self, String) {
         let mut program = Self::start(name, args);
-        let line = program.line(|line| line.starts_with("listening on "));
-        let (_, address) = line.trim_end().split_once("listening on ").unwrap();
-        (program, address.parse().unwrap())
+        let line = program.line("listening on ");
+        let (_, address) = line.split_once("listening on ").unwrap();
+        let address = address.trim_end().to_owned();
+        (program, address)
     }
 
     /// The other end of a standard input that was started as a pipe.
@@ -82,22 +88,46 @@ impl Program {
         self.child.stdin.take().unwrap()
     }
 
-    /// The next line of its output that will do.
+    /// Waits for a line that contains that.
     #[track_caller]
-    pub fn line(&mut self, will_do: impl Fn(&str) -> bool) -> String {
-        next(&self.out, &mut self.seen, will_do)
+    pub fn line(&mut self, part: &str) -> String {
+        loop {
+            let line = self.next_line();
+            if line.contains(part) {
+                return line;
+            }
+        }
     }
 
-    /// The next line of what it complains about that will do.
+    /// Waits for exactly that line.
     #[track_caller]
-    pub fn complaint(&self, will_do: impl Fn(&str) -> bool) -> String {
-        next(&self.err, &mut String::new(), will_do)
+    pub fn whole_line(&mut self, line: &str) {
+        while self.next_line() != line {}
     }
 
-    pub fn signal(&self, signal: &str) {
-        let kill = format!("kill -s {signal} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status();
-        assert!(status.unwrap().success());
+    #[track_caller]
+    pub fn next_line(&mut self) -> String {
+        match self.out.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                self.seen += &line;
+                line
+            }
+            Err(why) => panic!("no such line ({why}), but {:?}", self.seen),
+        }
+    }
+
+    /// Waits for a line of its complaints.
+    #[track_caller]
+    pub fn complaint(&self) -> String {
+        self.err.recv_timeout(PATIENCE).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
     }
 
     /// Waits for it to close its output and to exit.
@@ -118,19 +148,27 @@ impl Drop for Program {
     }
 }
 
-#[track_caller]
-fn next(lines: &Receiver<String>, seen: &mut String, will_do: impl Fn(&str) -> bool) -> String {
-    loop {
-        match lines.recv_timeout(PATIENCE) {
-            Ok(line) => {
-                *seen += &line;
-                if will_do(&line) {
-                    return line;
-                }
-            }
-            Err(why) => panic!("the line did not come ({why}), but {seen:?}"),
-        }
-    }
+pub fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -s {name} {pid}");
+    let status = Command::new("sh").args(["-c", &kill]).status();
+    assert!(status.unwrap().success(), "{kill}");
+}
+
+/// Whether that process has ended. One that nobody has waited for has ended, too.
+pub fn has_ended(pid: u32) -> bool {
+    let state = Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output();
+    let state = String::from_utf8(state.unwrap().stdout).unwrap();
+    state.trim().is_empty() || state.starts_with('Z')
+}
+
+/// Bytes of memory that a process occupies; `None` where the system does not tell.
+pub fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
@@ -163,8 +201,9 @@ fn rest(lines: &Receiver<String>) -> String {
 /// The built example. `cargo test` builds all of them; `cargo test --test NAME` does not,
 /// and then it is done here.
 fn example(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_if_stale).join(name)
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    let examples = EXAMPLES.get_or_init(build_if_stale);
+    examples.join(name)
 }
 
 fn build_if_stale() -> PathBuf {
@@ -174,9 +213,8 @@ fn build_if_stale() -> PathBuf {
     let examples = profile.join("examples");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = newest(&root.join("src")).max(newest(&root.join("examples")));
-    let names = fs::read_dir(root.join("examples")).unwrap();
-    let mut names = names.map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned());
-    if !names.all(|name| modified(&examples.join(name)) > Some(source)) {
+    let fresh = |name: &String| modified(&examples.join(name)) > Some(source);
+    if !names(&root.join("examples")).iter().all(fresh) {
         let name = profile.file_name().unwrap().to_str().unwrap();
         let profile_flag = if name == "debug" { "dev" } else { name };
         let built = Command::new(env!("CARGO"))
@@ -193,15 +231,13 @@ fn build_if_stale() -> PathBuf {
     examples
 }
 
-fn modified(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|it| it.modified()).ok()
+fn names(examples: &Path) -> Vec<String> {
+    let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    paths(examples).map(stem).collect()
 }
 
 fn newest(directory: &Path) -> SystemTime {
-    let entries = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let times = entries.map(|path| {
+    let times = paths(directory).map(|path| {
         if path.is_dir() {
             newest(&path)
         } else {
@@ -209,4 +245,14 @@ fn newest(directory: &Path) -> SystemTime {
         }
     });
     times.max().unwrap_or(UNIX_EPOCH)
+}
+
+fn paths(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+}
+
+fn modified(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).and_then(|it| it.modified()).ok()
 }

@@ -1,0 +1,452 @@
+//! The `resp` example in a simulated world: its decoder at every split, every command's
+//! words, keys that end on a clock that costs no time, and clients that do not read.
+//!
+//! `tests/gallery_servers.rs` has the same program on real sockets, `tests/redis.sh` the
+//! programs that it was made for.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+
+#[path = "../examples/resp/main.rs"]
+#[allow(dead_code, reason = "its command line is not tested here")]
+mod resp;
+mod util;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use resp::requests::{Request, Requests};
+use resp::server::Server;
+use util::{KIB, MIB, Rng};
+use windlass::Input;
+use windlass::codec::Decoder;
+use windlass::sim::{Client, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+// The decoder.
+
+/// Commands as arrays and inline, with empty ones, binary ones and words of no length.
+const STREAM: &[u8] = b"*1\r\n$4\r\nPING\r\nset a  1\r\n\r\n*0\r\n*-1\r\n\
+    *3\r\n$3\r\nSET\r\n$0\r\n\r\n$7\r\n\r\n*1\r\n$\r\nget a\n";
+
+fn words() -> Vec<Vec<&'static [u8]>> {
+    vec![
+        vec![b"PING"],
+        vec![b"set", b"a", b"1"],
+        vec![],
+        vec![],
+        vec![],
+        vec![b"SET", b"", b"\r\n*1\r\n$"],
+        vec![b"get", b"a"],
+    ]
+}
+
+#[test]
+fn requests_are_found_at_every_split() {
+    for split in 0..=STREAM.len() {
+        let mut decoder = Requests::default();
+        let mut found = Vec::new();
+        let begun = decode(&mut decoder, &STREAM[..split], &mut found);
+        decode(&mut decoder, &STREAM[begun..], &mut found);
+        assert_eq!(found, requests(), "split at {split}");
+    }
+}
+
+#[test]
+fn requests_are_found_in_single_bytes() {
+    let mut decoder = Requests::default();
+    let (mut found, mut start) = (Vec::new(), 0);
+    for end in 1..=STREAM.len() {
+        start += decode(&mut decoder, &STREAM[start..end], &mut found);
+    }
+    assert_eq!((found, start), (requests(), STREAM.len()));
+}
+
+#[test]
+fn words_are_not_copied() {
+    let bytes = b"*2\r\n$3\r\nGET\r\n$4\r\nship\r\n";
+    let found = Requests::default().decode(&mut Input::new(bytes)).unwrap();
+    let Some(Request::Words(words)) = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(words[1].as_ptr(), bytes[17..].as_ptr());
+}
+
+#[test]
+fn what_is_no_request_is_told_in_the_words_of_redis_at_every_split() {
+    let cases: [(&[u8], &str); 11] = [
+        (b"*1\r\nPING\r\n", "expected '$', got 'P'"),
+        (b"*1\r\n\r\n", "expected '$', got '\\r'"),
+        (b"*x\r\n", "invalid multibulk length"),
+        (b"*4097\r\n", "invalid multibulk length"),
+        (b"*99999999999999999999\r\n", "invalid multibulk length"),
+        (b"*1\r\n$-1\r\n", "invalid bulk length"),
+        (b"*1\r\n$x\r\n", "invalid bulk length"),
+        (b"*1\r\n$524288\r\n", "invalid bulk length"),
+        (b"*1\r\n$1\r\nabc", "expected CRLF behind a bulk"),
+        (
+            b"*11111111111111111111111111111111",
+            "too big multibulk count string",
+        ),
+        (
+            b"*1\r\n$11111111111111111111111111111111",
+            "too big bulk count string",
+        ),
+    ];
+    for (bytes, why) in cases {
+        for split in 0..=bytes.len() {
+            let mut decoder = Requests::default();
+            let mut found = Vec::new();
+            let begun = decode(&mut decoder, &bytes[..split], &mut found);
+            if found.is_empty() {
+                decode(&mut decoder, &bytes[begun..], &mut found);
+            }
+            assert_eq!(found, [Err(why.to_owned())], "{split} of {bytes:?}");
+        }
+    }
+}
+
+#[test]
+fn an_inline_request_without_an_end_is_refused_when_it_is_too_long() {
+    let mut found = Vec::new();
+    decode(&mut Requests::default(), &[b'x'; 64 * KIB], &mut found);
+    assert_eq!(found, []);
+    decode(&mut Requests::default(), &[b'x'; 64 * KIB + 1], &mut found);
+    assert_eq!(found, [Err("too big inline request".to_owned())]);
+}
+
+type Found = Result<Vec<Vec<u8>>, String>;
+
+fn requests() -> Vec<Found> {
+    let owned = |words: Vec<&[u8]>| words.into_iter().map(<[u8]>::to_vec).collect();
+    words().into_iter().map(owned).map(Ok).collect()
+}
+
+/// Decodes what is whole, and answers how many bytes that was.
+fn decode(decoder: &mut Requests, bytes: &[u8], found: &mut Vec<Found>) -> usize {
+    let mut input = Input::new(bytes);
+    while let Some(request) = decoder.decode(&mut input).unwrap() {
+        found.push(match request {
+            Request::Words(words) => Ok(words.into_iter().map(<[u8]>::to_vec).collect()),
+            Request::Wrong(why) => Err(why),
+        });
+    }
+    input.consumed()
+}
+
+// What is answered.
+
+#[test]
+fn each_command_is_answered_as_redis_would() {
+    let mut redis = Redis::new(MIB);
+    for (asked, answer) in [
+        ("PING", "+PONG\r\n"),
+        ("ping hello", "$5\r\nhello\r\n"),
+        ("ECHO hello", "$5\r\nhello\r\n"),
+        ("GET ship", "$-1\r\n"),
+        ("SET ship windlass", "+OK\r\n"),
+        ("GET ship", "$8\r\nwindlass\r\n"),
+        ("SET ship other NX", "$-1\r\n"),
+        ("SET boat other XX", "$-1\r\n"),
+        ("SET ship capstan xx px 5000", "+OK\r\n"),
+        ("PTTL ship", ":5000\r\n"),
+        ("SET ship hoist", "+OK\r\n"),
+        ("TTL ship", ":-1\r\n"),
+        ("TTL boat", ":-2\r\n"),
+        ("EXISTS ship ship boat", ":2\r\n"),
+        ("INCR count", ":1\r\n"),
+        ("INCR count", ":2\r\n"),
+        ("DBSIZE", ":2\r\n"),
+        ("EXPIRE ship 10", ":1\r\n"),
+        ("TTL ship", ":10\r\n"),
+        ("PEXPIRE ship 1499", ":1\r\n"),
+        ("TTL ship", ":1\r\n"),
+        ("PERSIST ship", ":1\r\n"),
+        ("PERSIST ship", ":0\r\n"),
+        ("PERSIST boat", ":0\r\n"),
+        ("EXPIRE boat 10", ":0\r\n"),
+        ("EXPIRE ship -1", ":1\r\n"),
+        ("EXISTS ship", ":0\r\n"),
+        ("DEL ship count boat", ":1\r\n"),
+        ("SELECT 0", "+OK\r\n"),
+        ("COMMAND DOCS", "*0\r\n"),
+        ("CONFIG GET save", "*2\r\n$4\r\nsave\r\n$0\r\n\r\n"),
+        (
+            "config get appendonly",
+            "*2\r\n$10\r\nappendonly\r\n$2\r\nno\r\n",
+        ),
+        ("CONFIG GET maxmemory", "*0\r\n"),
+        ("SET a 1", "+OK\r\n"),
+        ("FLUSHALL", "+OK\r\n"),
+        ("DBSIZE", ":0\r\n"),
+        ("QUIT", "+OK\r\n"),
+    ] {
+        assert_eq!(redis.ask(asked), answer, "{asked}");
+    }
+    assert!(redis.world.saw_eof(redis.client));
+}
+
+#[test]
+fn mistakes_are_told_in_the_words_of_redis_and_the_connection_goes_on() {
+    let mut redis = Redis::new(MIB);
+    redis.ask("SET word abc");
+    redis.ask("SET most 9223372036854775807");
+    for (asked, answer) in [
+        (
+            "GET",
+            "-ERR wrong number of arguments for 'get' command\r\n",
+        ),
+        (
+            "set a",
+            "-ERR wrong number of arguments for 'set' command\r\n",
+        ),
+        (
+            "hoist it",
+            "-ERR unknown command 'hoist', with args beginning with: 'it' \r\n",
+        ),
+        ("INCR word", NO_INTEGER),
+        (
+            "INCR most",
+            "-ERR increment or decrement would overflow\r\n",
+        ),
+        ("EXPIRE word soon", NO_INTEGER),
+        (
+            "EXPIRE word 9223372036854775807",
+            "-ERR invalid expire time in 'expire' command\r\n",
+        ),
+        ("SET a 1 EX x", NO_INTEGER),
+        (
+            "SET a 1 EX 0",
+            "-ERR invalid expire time in 'set' command\r\n",
+        ),
+        (
+            "SET a 1 EX 9223372036854775807",
+            "-ERR invalid expire time in 'set' command\r\n",
+        ),
+        ("SET a 1 EX", "-ERR syntax error\r\n"),
+        ("SET a 1 NX XX", "-ERR syntax error\r\n"),
+        ("SET a 1 EX 1 PX 1", "-ERR syntax error\r\n"),
+        ("SELECT 1", "-ERR DB index is out of range\r\n"),
+        ("SELECT x", NO_INTEGER),
+        ("PING", "+PONG\r\n"),
+    ] {
+        assert_eq!(redis.ask(asked), answer, "{asked}");
+    }
+}
+
+const NO_INTEGER: &str = "-ERR value is not an integer or out of range\r\n";
+
+#[test]
+fn what_is_quoted_in_an_error_stays_on_its_line() {
+    let mut redis = Redis::new(MIB);
+    let answer = redis.send(b"*2\r\n$6\r\nx\r\n+OK\r\n$100000\r\n");
+    assert_eq!(answer, "");
+    let answer = redis.send(&[&[b'y'; 100_000][..], b"\r\n"].concat());
+    assert!(answer.starts_with("-ERR unknown command 'x\\r\\n+OK', "));
+    assert!(answer.len() < 200, "{} bytes", answer.len());
+    assert_eq!(answer.matches("\r\n").count(), 1);
+}
+
+#[test]
+fn a_protocol_error_is_told_behind_earlier_answers_and_ends_the_connection() {
+    let mut redis = Redis::new(MIB);
+    let answer = redis.send(b"PING\r\n*1\r\n+OK\r\nPING\r\n");
+    assert_eq!(
+        answer,
+        "+PONG\r\n-ERR Protocol error: expected '$', got '+'\r\n"
+    );
+    assert!(redis.world.saw_eof(redis.client));
+}
+
+#[test]
+fn a_pipeline_is_answered_in_order_however_it_is_cut() {
+    let mut rng = Rng::new(7);
+    let asked: String = (0..500)
+        .map(|n| format!("SET k{n} {n}\r\nGET k{n}\r\n"))
+        .collect();
+    let answers: String = (0..500)
+        .map(|n| format!("+OK\r\n${}\r\n{n}\r\n", n.to_string().len()))
+        .collect();
+    for _ in 0..20 {
+        let mut redis = Redis::new(MIB);
+        let (mut rest, mut said) = (asked.as_bytes(), String::new());
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rng.range(1, 200).min(rest.len()));
+            said += &redis.send(now);
+            rest = later;
+        }
+        assert_eq!(said, answers);
+    }
+}
+
+#[test]
+fn half_closed_clients_get_every_answer() {
+    let mut redis = Redis::new(MIB);
+    redis.world.send(redis.client, b"PING\r\nPING\r\nPI");
+    redis.world.finish(redis.client);
+    assert_eq!(redis.said(), "+PONG\r\n+PONG\r\n");
+    assert!(redis.world.saw_eof(redis.client));
+}
+
+// Time.
+
+#[test]
+fn a_key_ends_at_its_time_and_not_before() {
+    let mut redis = Redis::new(MIB);
+    redis.ask("SET ship windlass EX 10");
+    redis.world.advance(10 * SECOND - Duration::from_millis(1));
+    assert_eq!(redis.ask("GET ship"), "$8\r\nwindlass\r\n");
+    redis.world.advance(Duration::from_millis(1));
+    assert_eq!(redis.ask("GET ship"), "$-1\r\n");
+}
+
+#[test]
+fn keys_that_nobody_asks_for_are_buried_at_their_time() {
+    let mut redis = Redis::new(4 * MIB);
+    for n in 0..1000 {
+        redis.ask(&format!("SET key{n} value PX {}", 1000 + n % 10));
+    }
+    redis.ask("SET stays forever");
+    let before = redis.world.handler().store.held;
+    redis.world.advance(SECOND - Duration::from_millis(1));
+    assert_eq!(redis.world.handler().store.len(), 1001);
+    redis.world.advance(Duration::from_millis(15));
+    let store = &redis.world.handler().store;
+    assert_eq!(store.len(), 1);
+    assert!(store.held < before / 500, "{} of {before}", store.held);
+}
+
+#[test]
+fn one_end_of_many_keys_is_no_long_turn() {
+    let mut redis = Redis::new(16 * MIB);
+    for n in 0..25_000 {
+        redis
+            .world
+            .send(redis.client, format!("SET key{n} v EX 5\r\n").as_bytes());
+    }
+    redis.said();
+    let turns = redis.world.stats().timers;
+    redis.world.advance(5 * SECOND);
+    assert_eq!(redis.world.handler().store.len(), 0);
+    // Ten thousand at a time.
+    assert_eq!(redis.world.stats().timers - turns, 3);
+}
+
+#[test]
+fn the_latest_word_about_an_end_counts() {
+    let mut redis = Redis::new(MIB);
+    redis.ask("SET a 1 EX 5");
+    redis.ask("EXPIRE a 20");
+    redis.ask("SET b 1 EX 5");
+    redis.ask("SET b 2");
+    redis.ask("SET c 1 EX 5");
+    redis.ask("PERSIST c");
+    redis.ask("SET d 1 EX 20");
+    redis.ask("PEXPIRE d 5000");
+    redis.ask("SET e 1 EX 5");
+    assert_eq!(redis.ask("INCR e"), ":2\r\n", "and it keeps its end");
+    redis.world.advance(5 * SECOND);
+    assert_eq!(redis.ask("EXISTS a b c"), ":3\r\n");
+    assert_eq!(redis.ask("EXISTS d e"), ":0\r\n");
+    redis.world.advance(15 * SECOND);
+    assert_eq!(redis.ask("EXISTS a"), ":0\r\n");
+    assert_eq!(redis.world.handler().store.len(), 2);
+}
+
+// Memory.
+
+#[test]
+fn what_does_not_fit_is_refused_until_there_is_room() {
+    let mut redis = Redis::new(MIB);
+    let full = "-OOM command not allowed when used memory > 'maxmemory'.\r\n";
+    let value = "x".repeat(100 * KIB);
+    let taken = (0..20)
+        .filter(|n| redis.ask(&format!("SET key{n} {value}")) == "+OK\r\n")
+        .count();
+    assert_eq!(taken, 10);
+    assert_eq!(redis.ask(&format!("SET another {value}")), full);
+    assert_eq!(
+        redis.ask(&format!("SET key0 {value}")),
+        "+OK\r\n",
+        "a swap fits"
+    );
+    assert!(redis.world.handler().store.held <= MIB);
+    let key = "k".repeat(60 * KIB);
+    assert_eq!(redis.ask(&format!("INCR {key}")), full);
+    assert_eq!(redis.ask("DEL key1"), ":1\r\n");
+    assert_eq!(redis.ask(&format!("SET another {value}")), "+OK\r\n");
+    redis.ask("FLUSHALL");
+    assert_eq!(redis.world.handler().store.held, 0);
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_little_and_misses_nothing() {
+    const ASKED: usize = 2000;
+    let mut redis = Redis::new(MIB);
+    redis.ask(&format!("SET big {}", "x".repeat(50 * KIB)));
+    let length = redis.ask("GET big").len();
+    let (world, client) = (&mut redis.world, redis.client);
+    world.stop_reading(client);
+    world.send(client, &b"GET big\r\n".repeat(ASKED));
+    world.run();
+    // The high mark, one answer, and the requests themselves.
+    let buffered = world.stats().buffered;
+    assert!(buffered < 512 * KIB as u64, "{buffered} bytes buffered");
+    world.resume_reading(client);
+    world.run();
+    assert_eq!(world.received(client).len(), ASKED * length);
+}
+
+#[test]
+fn a_request_of_the_most_bytes_is_taken_also_by_a_client_that_reads_late() {
+    let mut redis = Redis::new(MIB);
+    redis.ask(&format!("SET big {}", "x".repeat(60 * KIB)));
+    let (world, client) = (&mut redis.world, redis.client);
+    world.stop_reading(client);
+    let value = "v".repeat(512 * KIB - 64);
+    let long = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\na\r\n${}\r\n{value}\r\n",
+        value.len()
+    );
+    world.send(client, &b"GET big\r\n".repeat(200));
+    world.send(client, long.as_bytes());
+    world.run();
+    world.resume_reading(client);
+    assert!(redis.said().ends_with("+OK\r\n"));
+    assert_eq!(redis.ask("EXISTS a"), ":1\r\n");
+}
+
+/// The example with one client.
+struct Redis {
+    world: World<Server>,
+    client: Client,
+}
+
+impl Redis {
+    fn new(memory: usize) -> Self {
+        let mut world = World::new(1, Server::new(memory));
+        let addr: SocketAddr = world.listen("127.0.0.1:6379");
+        let client = world.connect(addr);
+        Self { world, client }
+    }
+
+    fn ask(&mut self, inline: &str) -> String {
+        // Inline requests have their limit; this form has not.
+        let words: Vec<&str> = inline.split(' ').collect();
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        self.send(request.as_bytes())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> String {
+        self.world.send(self.client, bytes);
+        self.said()
+    }
+
+    fn said(&mut self) -> String {
+        self.world.run();
+        String::from_utf8(self.world.received(self.client)).unwrap()
+    }
+}
