@@ -363,11 +363,10 @@ impl Dialing {
     /// A socket for one attempt, and the path that our own end was bound to.
     fn open(&self, remote: &Addr, engine: &mut Engine) -> Result<(Fd, Option<Owned>), Fault> {
         let spec = self.spec(remote);
-        let kernel = engine.kernel.as_mut();
-        match &spec.local {
+        engine.open(|kernel| match &spec.local {
             Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.socket(&spec)),
             None => kernel.socket(&spec).map(|fd| (fd, None)),
-        }
+        })
     }
 
     /// Whether the kernel chose our port, so that another try would get another one.
@@ -716,9 +715,10 @@ impl Core {
             engine,
             ..
         } = self;
-        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get(conn)) else {
+        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get_mut(conn)) else {
             return;
         };
+        made.set(Flags::ADOPTED);
         let refused = if engine.stopping() {
             Some(Cause::Canceled)
         } else {

@@ -958,12 +958,13 @@ fn bind_one(
     rules: PathRules,
     engine: &mut Engine,
 ) -> Result<(Fd, Option<Owned>), Fault> {
-    let kernel = engine.kernel.as_mut();
-    let (fd, path) = if rules.repair {
-        unix_path::bind_repairing(kernel, &spec.addr, spec.transport, |k| k.listen(spec))?
-    } else {
-        unix_path::bind_noting(kernel, &spec.addr, |k| k.listen(spec))?
-    };
+    let (fd, path) = engine.open(|kernel| {
+        if rules.repair {
+            unix_path::bind_repairing(kernel, &spec.addr, spec.transport, |k| k.listen(spec))
+        } else {
+            unix_path::bind_noting(kernel, &spec.addr, |k| k.listen(spec))
+        }
+    })?;
     Ok((fd, path.filter(|_| rules.unlink.unwrap_or(true))))
 }
 

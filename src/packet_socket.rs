@@ -243,6 +243,11 @@ impl PacketSocket {
         std::mem::take(&mut self.state.due)
     }
 
+    /// Whether the next turn has a deadline to see to that was set in this one.
+    pub(crate) fn has_past(&self) -> bool {
+        self.state.due
+    }
+
     // Receiving.
 
     pub(crate) fn pause(&mut self) {
@@ -668,14 +673,14 @@ impl PacketSocket {
         if let Some(entry) = self.entry {
             engine.wheel.cancel(entry);
         }
+        if let Some(path) = &self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
         if let Some(fd) = self.fd {
             engine.freed = true;
             // It may have duplicates elsewhere, which would keep the registration alive.
             engine.kernel.deregister(fd);
             engine.kernel.close(fd);
-        }
-        if let Some(path) = &self.path {
-            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
         }
     }
 
@@ -761,6 +766,10 @@ impl PacketSocket {
             self.make_ready(engine);
         }
         self.drop_stalled(now, engine);
+        if self.write_deadline <= now {
+            // What only waits for the end of the turn is not late.
+            self.flush(engine);
+        }
         if self.is_open() && self.read_deadline <= now {
             self.read_deadline = NEVER;
             return Some(Deadline::Read);
@@ -1110,10 +1119,10 @@ fn open(
     match prepare(fd, options, engine) {
         Ok(local) => Ok((fd, local, path)),
         Err(fault) => {
-            engine.kernel.close(fd);
             if let Some(path) = path {
                 unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
             }
+            engine.kernel.close(fd);
             Err(fault)
         }
     }
@@ -1124,14 +1133,13 @@ fn bind_path(
     options: &BindOptions,
     engine: &mut Engine,
 ) -> Result<(Fd, Option<Owned>), Fault> {
-    let kernel = engine.kernel.as_mut();
-    match &spec.local {
+    engine.open(|kernel| match &spec.local {
         Some(local) if options.repair_path => {
             unix_path::bind_repairing(kernel, local, spec.transport, |kernel| kernel.bind(spec))
         }
         Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.bind(spec)),
         None => kernel.bind(spec).map(|fd| (fd, None)),
-    }
+    })
 }
 
 fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
