@@ -514,7 +514,7 @@ fn a_connected_udp_client_learns_that_nobody_listens_and_another_one_waits_in_va
     let address = nobody.local_addr().unwrap().to_string();
     let end = Program::start("udp", &["client", &address]).end();
     assert_eq!(end.failure(), (Some(1), "no answer within 3 s\n"));
-    drop(nobody);
+    closed_udp_port(nobody);
     let end = Program::start("udp", &["connect", &address]).end();
     let (code, why) = end.failure();
     assert!(why.ends_with(": connection refused\n"), "{why}");
@@ -568,10 +568,7 @@ fn dial_says_in_turn_what_tcp_udp_and_ipv6_endpoints_did() {
 
 #[test]
 fn dial_tells_a_refused_datagram_and_goes_on() {
-    let closed = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = closed_udp_port(UdpSocket::bind("127.0.0.1:0").unwrap());
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = (open.local_addr().unwrap().to_string(), open);
     let end = Program::start("dial", &[&format!("udp://{closed}"), &open.0]).end();
@@ -669,10 +666,28 @@ fn heartbeat_hangs_up_and_dials_again_when_a_pong_is_missed() {
     }
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on. A process that another test is just starting may hold
+/// the socket a little longer than we do.
 fn closed_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert!(util::eventually(PATIENCE, || TcpStream::connect(address).is_err()));
+    address
+}
+
+/// The same for datagrams.
+fn closed_udp_port(socket: UdpSocket) -> SocketAddr {
+    let address = socket.local_addr().unwrap();
+    drop(socket);
+    let probe = UdpSocket::bind("127.0.0.1:0").unwrap();
+    probe.connect(address).unwrap();
+    let is_refused = || {
+        // The refusal of one comes with the next.
+        (0..2).any(|_| probe.send(b"").is_err())
+    };
+    assert!(util::eventually(PATIENCE, is_refused));
+    address
 }
 
 /// The next client, and not for ever.
