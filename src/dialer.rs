@@ -26,7 +26,7 @@ use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,
 };
-use crate::options::{self, prepare_option, stream_options};
+use crate::options::{self, owned_text, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -212,21 +212,7 @@ impl TryFrom<&str> for Dial {
     }
 }
 
-impl TryFrom<String> for Dial {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::new(text.as_str())
-    }
-}
-
-impl TryFrom<&String> for Dial {
-    type Error = Error;
-
-    fn try_from(text: &String) -> Result<Self, Error> {
-        Self::new(text.as_str())
-    }
-}
+owned_text!(Dial);
 
 /// One dial.
 #[derive(Debug)]

@@ -145,6 +145,7 @@ mod messages;
 mod mux;
 mod options;
 mod outbound;
+mod packet_open;
 mod packet_queue;
 mod packet_socket;
 mod reactor;

@@ -64,5 +64,27 @@ macro_rules! prepare_option {
     };
 }
 
+/// A builder that is made from a `&str` is made from a `String` as well.
+macro_rules! owned_text {
+    ($builder:ident) => {
+        impl TryFrom<String> for $builder {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                Self::try_from(text.as_str())
+            }
+        }
+
+        impl TryFrom<&String> for $builder {
+            type Error = Error;
+
+            fn try_from(text: &String) -> Result<Self, Error> {
+                Self::try_from(text.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use owned_text;
 pub(crate) use prepare_option;
 pub(crate) use stream_options;

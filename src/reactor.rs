@@ -402,6 +402,9 @@ impl<H: Handler> Reactor<H> {
     // Step 4.
 
     fn serve_ready(&mut self) {
+        if self.core.engine.ready.is_empty() {
+            return;
+        }
         std::mem::swap(&mut self.serving, &mut self.core.engine.ready);
         for at in 0..self.serving.len() {
             let token = self.serving[at];
@@ -773,6 +776,9 @@ impl<H: Handler> Reactor<H> {
 
     /// What datagram sockets had to say while callbacks could not be run.
     fn tell_sockets(&mut self) {
+        if self.core.engine.socket_reports.is_empty() {
+            return;
+        }
         let mut reports = std::mem::take(&mut self.core.engine.socket_reports);
         for SocketReport {
             socket,
@@ -954,6 +960,9 @@ impl<H: Handler> Reactor<H> {
 
     /// What listeners had to say while callbacks could not be run.
     fn report(&mut self) {
+        if self.core.engine.reports.is_empty() {
+            return;
+        }
         let mut reports = std::mem::take(&mut self.core.engine.reports);
         for Report {
             listener,
@@ -973,6 +982,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Winners and losers of this turn's races.
     fn tell_dials(&mut self) {
+        let engine = &self.core.engine;
+        if engine.connected.is_empty() && engine.dial_ends.is_empty() {
+            return;
+        }
         let mut connected = std::mem::take(&mut self.core.engine.connected);
         for token in connected.drain(..) {
             self.tell_connected(token);
@@ -1193,6 +1206,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn flush_touched(&mut self) {
+        if self.core.engine.unflushed.is_empty() {
+            return;
+        }
         let mut touched = std::mem::take(&mut self.core.engine.unflushed);
         for token in touched.drain(..) {
             self.settle(token);
