@@ -48,50 +48,34 @@ fn metrics(conn: &mut Conn, server: &Server) -> String {
     // Not every system tells.
     let queue = listener.and_then(|mut listener| listener.queue().ok());
     let (waiting, limit) = queue.map_or((f64::NAN, f64::NAN), |(n, of)| (n.into(), of.into()));
-    let s = conn.cx().stats();
-    let slowest = s.slowest_callback.map_or(0.0, |(_, it)| it.as_secs_f64());
-    #[rustfmt::skip]
-    let rows = [
-        ("http_requests_total", "Requests understood and answered.", server.answered as f64),
-        ("windlass_accept_queue", "Clients that wait to be accepted.", waiting),
-        ("windlass_accept_queue_limit", "Clients that may wait to be accepted.", limit),
-        ("windlass_turns_total", "Passes of the loop.", s.turns as f64),
-        ("windlass_events_total", "Readiness reports from the kernel.", s.events as f64),
-        ("windlass_stale_events_total", "Reports for what was already gone.", s.stale_events as f64),
-        ("windlass_callbacks_total", "Callbacks run.", s.callbacks as f64),
-        ("windlass_panics_total", "Callbacks that panicked.", s.panics as f64),
-        ("windlass_accepted_total", "Connections accepted.", s.accepted as f64),
-        ("windlass_refused_total", "Connections refused by the handler.", s.refused as f64),
-        ("windlass_shed_total", "Connections closed for want of descriptors.", s.shed as f64),
-        ("windlass_lost_total", "Clients gone before they could be accepted.", s.lost as f64),
-        ("windlass_backoffs_total", "Times a listener began to wait for a descriptor or memory.", s.backoffs as f64),
-        ("windlass_connected_total", "Dials that became connections.", s.connected as f64),
-        ("windlass_dial_errors_total", "Tries of dials that failed.", s.dial_errors as f64),
-        ("windlass_closed_total", "Connections that ended.", s.closed as f64),
-        ("windlass_connections", "Connections open now.", s.open as f64),
-        ("windlass_read_bytes_total", "Bytes received.", s.bytes_read as f64),
-        ("windlass_written_bytes_total", "Bytes sent.", s.bytes_written as f64),
-        ("windlass_discarded_bytes_total", "Bytes thrown away while closing.", s.bytes_discarded as f64),
-        ("windlass_reads_total", "Receive calls.", s.reads as f64),
-        ("windlass_writes_total", "Send calls.", s.writes as f64),
-        ("windlass_would_blocks_total", "Calls that found nothing to do.", s.would_blocks as f64),
-        ("windlass_buffered_bytes", "Unread input and unsent output now.", s.buffered as f64),
-        ("windlass_descriptors_dropped_total", "Descriptors that came unasked and were closed.", s.descriptors_dropped as f64),
-        ("windlass_datagrams_received_total", "Datagrams received.", s.datagrams_received as f64),
-        ("windlass_datagrams_sent_total", "Datagrams sent.", s.datagrams_sent as f64),
-        ("windlass_datagrams_dropped_total", "Datagrams dropped.", s.datagrams_dropped as f64),
-        ("windlass_timers_total", "Deadlines and timers that fired.", s.timers as f64),
-        ("windlass_posted_total", "Closures run for other threads.", s.posted as f64),
-        ("windlass_posted_to_gone_total", "Closures posted to a connection that was gone.", s.posted_to_gone as f64),
-        ("windlass_busy_seconds_total", "Time spent outside the poll.", s.busy.as_secs_f64()),
-        ("windlass_elapsed_seconds_total", "Time since the loop was made.", s.elapsed.as_secs_f64()),
-        ("windlass_longest_turn_seconds", "Longest time between two polls: the loop's lag.", s.longest_turn.as_secs_f64()),
-        ("windlass_slowest_callback_seconds", "The slowest callback that was timed.", slowest),
+    let own = [
+        (
+            "http_requests_total",
+            "Requests answered.",
+            server.answered as f64,
+        ),
+        ("windlass_accept_queue", "Clients that wait.", waiting),
+        (
+            "windlass_accept_queue_limit",
+            "Clients that may wait.",
+            limit,
+        ),
     ];
-    let told = rows.iter().filter(|(_, _, value)| !value.is_nan());
+    let own = own.map(|(name, help, value)| (name.to_owned(), help, value));
+    let stats = conn.cx().stats();
+    let of_the_loop = stats
+        .metrics()
+        .map(|it| (format!("windlass_{}", it.name), it.help, it.value));
+    let told = own
+        .into_iter()
+        .chain(of_the_loop)
+        .filter(|it| !it.2.is_nan());
     told.map(|(name, help, value)| {
-        let total = name.ends_with("_total");
-        let kind = if total { "counter" } else { "gauge" };
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
         format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
     })
     .collect()
