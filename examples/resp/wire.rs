@@ -1,4 +1,4 @@
-//! Where one request ends and what will never become one.
+//! What requests and answers look like, and what stands in them.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
