@@ -297,6 +297,16 @@ fn a_key_ends_at_its_time_and_not_before() {
 }
 
 #[test]
+fn a_key_that_has_ended_is_gone_before_the_timer_has_buried_it() {
+    let mut redis = Redis::new(MIB);
+    // One read, so that no turn of the loop lies between the commands.
+    let asked =
+        b"SET a 1\r\nEXPIRE a 0\r\nGET a\r\nTTL a\r\nPERSIST a\r\nDEL a\r\nINCR a\r\nTTL a\r\n";
+    let said = redis.send(asked);
+    assert_eq!(said, "+OK\r\n:1\r\n$-1\r\n:-2\r\n:0\r\n:0\r\n:1\r\n:-1\r\n");
+}
+
+#[test]
 fn keys_that_nobody_asks_for_are_buried_at_their_time() {
     let mut redis = Redis::new(4 * MIB);
     for n in 0..1000 {
