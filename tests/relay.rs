@@ -5,14 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
-#[path = "../examples/proxy/relay.rs"]
-mod relay;
+#[allow(
+    dead_code,
+    reason = "its command line is for `tests/gallery_servers.rs`"
+)]
+#[path = "../examples/proxy.rs"]
+mod proxy;
 mod util;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use relay::Relay;
+use proxy::Relay;
 use util::{KIB, MIB, pattern};
 use windlass::sim::{Client, Remote, World};
 use windlass::{Config, Dial};
@@ -156,7 +161,14 @@ fn a_stop_lets_pairs_finish_and_then_resets_them() {
 
 fn world(remote: Remote) -> (World<Relay>, SocketAddr) {
     let server: SocketAddr = SERVER.into();
-    let mut world = World::new(1, Relay::new(Dial::from(server)));
+    let (dial, sides) = (Dial::from(server), HashMap::new());
+    let mut world = World::new(
+        1,
+        Relay {
+            server: dial,
+            sides,
+        },
+    );
     world.remote(server, remote);
     let addr = world.listen("127.0.0.1:3002");
     (world, addr)

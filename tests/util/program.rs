@@ -231,9 +231,11 @@ fn build_if_stale() -> PathBuf {
     examples
 }
 
+/// A file, or a directory with a `main.rs`; what they share is not a program.
 fn names(examples: &Path) -> Vec<String> {
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    paths(examples).map(stem).collect()
+    let program = |path: &PathBuf| path.is_file() || path.join("main.rs").is_file();
+    paths(examples).filter(program).map(stem).collect()
 }
 
 fn newest(directory: &Path) -> SystemTime {
