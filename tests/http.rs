@@ -83,7 +83,7 @@ fn each_metric_has_a_help_and_a_type_that_fits_its_name() {
         let twice = values.insert(name, value.parse::<f64>().unwrap());
         assert_eq!(twice, None, "{name}");
     }
-    assert_eq!(values["http_requests_total"], 1.0);
+    assert_eq!(values["windlass_answers_total"], 1.0);
     assert_eq!(values["windlass_connections"], 1.0);
     assert_eq!(values["windlass_accept_queue"], 0.0);
     assert!(values["windlass_accept_queue_limit"] >= 1.0);

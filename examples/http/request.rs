@@ -1,5 +1,4 @@
-//! Where a request ends. What does not say so clearly is an error: who guesses can be made
-//! to guess otherwise than the proxy before it.
+//! Where a request ends. Whoever guesses can be made to guess otherwise than the proxy before.
 
 use httparse::{Error, Request, Status};
 use windlass::Input;
@@ -11,8 +10,14 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const LINE_LIMIT: usize = 256;
 
 pub(crate) type Code = (u16, &'static str);
+/// A status, what follows `text/` in the type of the body, and the body.
+pub(crate) type Page = (Code, &'static str, Vec<u8>);
 const BAD: Code = (400, "Bad Request");
 const TOO_LARGE: Code = (413, "Content Too Large");
+
+pub(crate) fn empty(code: Code) -> Page {
+    (code, "plain", Vec::new())
+}
 
 /// Takes a head off the input; false, and nothing taken, while it has not wholly come.
 pub(crate) fn parse<'b>(head: &mut Request<'_, 'b>, input: &mut Input<'b>) -> Result<bool, Code> {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use httparse::{EMPTY_HEADER, Request};
 use windlass::{Conn, Deadline, Flow, Handler, Input, ListenerId};
 
-use super::pages::{Page, answer, page};
-use super::request::{Body, Code, is_last, parse};
+use super::pages::{answer, page};
+use super::request::{Body, Code, Page, empty, is_last, parse};
 
 /// Time for one request, from its first byte to the last one of its body.
 pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -38,15 +38,14 @@ impl Handler for Server {
         Ok(State::default())
     }
 
-    /// Stops at `Full`; the loop offers the rest again when the client has read on, and
-    /// only then says that the client has finished, which by default closes.
+    /// Stops at `Full`: the loop offers the rest again when the client has read on.
     fn on_read(&mut self, conn: &mut Conn, state: &mut State, input: &mut Input) -> io::Result<()> {
         while conn.flow() == Flow::Open {
             match self.next(conn, state, input) {
                 Ok(true) => *state = State::default(),
                 Ok(false) => break,
                 // Where the next request begins is not known any more.
-                Err(code) => answer(conn, &(code, "plain", Vec::new()), false, true),
+                Err(code) => answer(conn, &empty(code), false, true),
             }
         }
         let waits = conn.flow() == Flow::Open && (state.pending.is_some() || !input.is_empty());
@@ -57,12 +56,11 @@ impl Handler for Server {
     }
 
     fn on_timeout(&mut self, conn: &mut Conn, _: &mut State, which: Deadline) -> io::Result<()> {
-        if which != Deadline::Read {
-            return Err(io::ErrorKind::TimedOut.into());
+        if which == Deadline::Read {
+            answer(conn, &empty((408, "Request Timeout")), false, true);
+            return Ok(());
         }
-        let late = ((408, "Request Timeout"), "plain", Vec::new());
-        answer(conn, &late, false, true);
-        Ok(())
+        Err(io::ErrorKind::TimedOut.into())
     }
 }
 

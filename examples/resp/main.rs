@@ -14,16 +14,14 @@
 
 mod commands;
 pub(crate) mod store;
+#[path = "../util/mod.rs"]
+mod util;
 pub(crate) mod wire;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
 use self::store::Store;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use windlass::{Conn, Context, Flow, Handler, Input, ListenerId, Reactor, TimerId};
 
 const HELP: &str = "\
@@ -35,8 +33,6 @@ ADDRESS is what to listen on, by default 127.0.0.1:6379; port 0 is any free one.
 What would make keys and values occupy more than MIB, by default 64, is answered -OOM.
 Ctrl-C or SIGTERM lets open connections finish for up to 5 s; the second one does not.
 ";
-/// How long connections may take to finish once a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
 const MIB: usize = 1024 * 1024;
 
 impl Handler for Store {
@@ -73,41 +69,12 @@ impl Handler for Store {
 }
 
 fn main() -> ExitCode {
-    let args = std::env::args_os().skip(1);
-    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into()).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (memory, rest) = match args[..] {
-        ["--memory", memory, ref rest @ ..] => (memory, rest),
-        ref rest => ("64", rest),
-    };
-    let done = match (memory.parse::<u16>(), rest) {
-        (_, ["--help" | "-h"]) => write!(io::stdout(), "{HELP}"),
-        (Ok(memory), []) => serve("127.0.0.1:6379", memory),
-        (Ok(memory), [address]) if !address.starts_with('-') => serve(address, memory),
-        _ => {
-            eprintln!("resp: it takes --memory MIB and an address; see --help");
-            return ExitCode::from(2);
-        }
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn serve(address: &str, memory: u16) -> io::Result<()> {
-    let mut reactor = Reactor::new(Store::new(usize::from(memory) * MIB))?;
-    let id = reactor.listen(address)?;
-    let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
-    thread::Builder::new().spawn(move || {
-        // The first signal begins a graceful stop; the second one leaves it no time.
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            let _ = handle.shutdown(grace);
-        }
-    })?;
-    if let Some(listener) = reactor.listener(id) {
-        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-    }
-    reactor.run().map(drop)
+    util::main(HELP, |mut args| {
+        let memory: u16 = args.option("--memory", 64);
+        let [address] = args.rest(["127.0.0.1:6379"]);
+        util::serve(
+            Reactor::new(Store::new(usize::from(memory) * MIB))?,
+            &address,
+        )
+    })
 }
