@@ -1,29 +1,32 @@
-//! Tells each client the date and the time (UTC), and hangs up.
+//! Tells each client the date and the time (UTC), and hangs up; and a client that asks.
 //!
 //!     cargo run --release --example daytime -- 127.0.0.1:1313
-//!     nc 127.0.0.1 1313
+//!     cargo run --release --example daytime -- client 127.0.0.1:1313
 //!
 //! Shows: `write` and `close` in the very first callback. `close` delivers: it flushes,
 //! sends FIN and waits for the client, so everybody gets the whole line, even who sends
-//! something first that nobody reads.
+//! something first that nobody reads. And a client: the ways a dial and what follows end.
 //!
-//! Shortcuts: the calendar is ten lines of arithmetic instead of a crate, so there is no
-//! local time and there are no leap seconds; there is no way to stop it but to kill it
-//! (`echo` shows how to stop).
+//! Shortcuts: the client prints whatever comes, for as long as it comes.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{process::ExitCode, thread, time::Duration, time::UNIX_EPOCH};
 
-use windlass::{Conn, Handler, ListenerId, Reactor};
+use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use windlass::{CloseReason, Closed, Conn, Context, Dial, DialId, Error, Handle, Handler};
+use windlass::{Input, ListenerId, Reactor};
 
 const HELP: &str = "\
 Sends each client one line, `YYYY-MM-DD HH:MM:SS` in UTC, and closes.
 
-usage: daytime [ADDRESS]
+usage: daytime [ADDRESS]          serves
+       daytime client [ADDRESS]   dials, and prints what comes
 
-ADDRESS is what to listen on, by default 127.0.0.1:1313; port 0 is any free one.
+ADDRESS is by default 127.0.0.1:1313; port 0 is any free one.
 ";
+const ADDRESS: &str = "127.0.0.1:1313";
+/// How long connections may take to finish once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
 
 struct Daytime;
 
@@ -32,60 +35,49 @@ impl Handler for Daytime {
 
     fn on_accept(&mut self, conn: &mut Conn<'_>, _listener: ListenerId) -> io::Result<()> {
         // The loop's wall clock, not `SystemTime::now()`: so the handler could be tested
-        // with a clock that the test sets.
-        let line = date_and_time(conn.cx().wall());
+        // with a clock that the test sets. One that stands before 1970 is not set.
+        let now = humantime::format_rfc3339_seconds(conn.cx().wall().max(UNIX_EPOCH));
+        let line = now.to_string().replace('T', " ").replace('Z', "\n");
         conn.write(line.as_bytes());
         conn.close();
         Ok(())
     }
 }
 
-fn date_and_time(at: SystemTime) -> String {
-    // A clock that stands before 1970 is not set; it shows as 1970.
-    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (year, month, day) = civil_from_days(seconds / SECONDS_PER_DAY);
-    let second = seconds % SECONDS_PER_DAY;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}\n")
-}
+struct Client(io::Result<()>);
 
-/// The Gregorian date of a day counted from 1970-01-01.
-///
-/// The years are taken to begin in March: then the leap day is the last day of a year,
-/// and the lengths of the months follow a straight line.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let days = days + DAYS_FROM_MARCH_0000_TO_1970;
-    let (era, day) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let january_or_february = month >= 10;
-    let month = if january_or_february {
-        month - 9
-    } else {
-        month + 3
-    };
-    (
-        400 * era + year + u64::from(january_or_february),
-        month,
-        day,
-    )
-}
+impl Handler for Client {
+    type Session = ();
 
-const SECONDS_PER_DAY: u64 = 86_400;
-/// The calendar repeats itself after 400 years.
-const DAYS_PER_ERA: u64 = 146_097;
-const DAYS_FROM_MARCH_0000_TO_1970: u64 = 719_468;
+    fn on_connect(&mut self, _conn: &mut Conn<'_>, _dial: DialId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn on_dial_error(&mut self, cx: &mut Context<'_>, _: DialId, why: &Error, _: Option<Duration>) {
+        self.0 = Err(io::Error::other(why.to_string()));
+        cx.shutdown(Duration::ZERO);
+    }
+
+    fn on_read(&mut self, _: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> io::Result<()> {
+        io::stdout().write_all(input.take_all())
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, _: (), closed: &Closed) {
+        if !matches!(closed.reason, CloseReason::Eof) {
+            self.0 = Err(io::Error::other(closed.reason.to_string()));
+        }
+        cx.shutdown(Duration::ZERO);
+    }
+}
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    let done = match args.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
         ["--help" | "-h"] => write!(io::stdout(), "{HELP}"),
-        [] => serve("127.0.0.1:1313"),
+        [] => serve(ADDRESS),
+        ["client"] => ask(ADDRESS),
+        ["client", address] => ask(address),
         [address] if !address.starts_with('-') => serve(address),
         _ => {
             eprintln!("daytime: one address is all it takes; --help tells more");
@@ -102,8 +94,26 @@ fn main() -> ExitCode {
 fn serve(address: &str) -> io::Result<()> {
     let mut reactor = Reactor::new(Daytime)?;
     let id = reactor.listen(address)?;
+    stop_on_signal(reactor.handle())?;
     if let Some(listener) = reactor.listener(id) {
         writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
     }
     reactor.run().map(|_| ())
+}
+
+fn ask(address: &str) -> io::Result<()> {
+    let mut reactor = Reactor::new(Client(Ok(())))?;
+    reactor.dial(Dial::new(address)?)?;
+    reactor.run()?;
+    reactor.into_handler().0
+}
+
+fn stop_on_signal<H: Handler + 'static>(handle: Handle<H>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
+            let _ = handle.shutdown(grace);
+        }
+    });
+    Ok(())
 }

@@ -1,44 +1,59 @@
-//! Says which ports answer: dials all of them at once, and tells how each dial ended.
+//! Says which ports answer: tries one after the other, and tells what each did.
 //!
-//!     cargo run --release --example dial -- --timeout 3s 127.0.0.1:22 localhost:80
+//!     cargo run --release --example dial -- --timeout 1s 127.0.0.1:22 udp://[::1]:53
 //!
-//! Shows: dials with a time limit, and the one end of each, in words that need no others.
+//! Shows: how dials end, in time and once each, and what is heard of a datagram, if anything.
 //!
-//! Shortcuts: a connection is closed as soon as it is there, so this finds out that a
-//! kernel answers, not that a server does; a dial that finds no descriptor is not repeated.
+//! Shortcuts: a kernel has answered, not yet a server; a loop could try all of them at once.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::{env, iter::Peekable, iter::Skip, process::ExitCode, time::Duration, time::Instant};
 
-use windlass::{Conn, Context, Dial, DialId, Error, Handler, Reactor};
+use windlass::{Bind, Conn, Context, Datagram, Deadline, Dial, DialId, Error, Handle};
+use windlass::{Handler, Reactor, Socket, SocketId};
 
 const HELP: &str = "\
-Dials each address, all at once, and prints one line for each as it ends.
+Dials each address in turn, and says what it did. Exit status 1 if one of them failed.
 
 usage: dial [--timeout TIME] ADDRESS...
-
-ADDRESS is 127.0.0.1:80, [::1]:80, localhost:80, tcp6://localhost:80 or the like.
-TIME is what a dial may take, by default 3s: a number with `s` or `ms` behind it.
-The exit status is 1 if one of them was not connected.
+ADDRESS is such as [::1]:80 or udp://localhost:53; each may take TIME, by default 3s.
 ";
 
 struct Checker {
-    began: Instant,
-    /// The dials that have not ended, and what was asked for.
-    open: HashMap<DialId, String>,
-    all_connected: bool,
-    /// Whether the lines could be printed.
-    printed: io::Result<()>,
+    rest: Peekable<Skip<env::Args>>,
+    timeout: Duration,
+    tried: (String, Instant), // since when
+    failed: bool,
 }
 
 impl Checker {
-    /// The last line ends the loop, and so does one that nobody reads.
-    fn print(&mut self, cx: &mut Context<'_>, line: &str) {
-        self.printed = writeln!(io::stdout(), "{line}");
-        if self.open.is_empty() || self.printed.is_err() {
+    fn try_next(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Some(address) = self.rest.next() else {
             cx.shutdown(Duration::ZERO);
+            return Ok(());
+        };
+        if address.starts_with("udp") {
+            let id = cx.bind(Bind::connect(&address)?)?;
+            if let Some(mut socket) = cx.socket(id) {
+                socket.set_read_deadline(Some(socket.now() + self.timeout));
+                socket.send(b"");
+            }
+        } else {
+            cx.dial(Dial::new(&*address)?.timeout(self.timeout))?;
+        }
+        self.tried = (address, cx.now());
+        Ok(())
+    }
+
+    fn tell(&mut self, cx: &mut Context<'_>, what: Result<&str, &Error>) {
+        let took = cx.now() - self.tried.1;
+        self.failed |= what.is_err();
+        let _ = match what {
+            Ok(what) => writeln!(io::stdout(), "{}  {what} after {took:.1?}", self.tried.0),
+            Err(error) => writeln!(io::stdout(), "{error}"),
+        };
+        if let Err(error) = self.try_next(cx) {
+            self.tell(cx, Err(&error));
         }
     }
 }
@@ -46,74 +61,59 @@ impl Checker {
 impl Handler for Checker {
     type Session = ();
 
-    fn on_connect(&mut self, conn: &mut Conn<'_>, id: DialId) -> io::Result<()> {
-        let took = conn.now() - self.began;
-        let address = self.open.remove(&id).unwrap_or_default();
-        self.print(conn.cx(), &format!("{address}  connected after {took:.1?}"));
-        conn.close();
+    fn on_start(&mut self, cx: &mut Context<'_>, _: &Handle<Self>) -> io::Result<()> {
+        if let Err(error) = self.try_next(cx) {
+            self.tell(cx, Err(&error));
+        }
         Ok(())
     }
 
-    fn on_dial_error(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: DialId,
-        error: &Error,
-        _retry_in: Option<Duration>,
-    ) {
-        self.open.remove(&id);
-        self.all_connected = false;
-        self.print(cx, &error.to_string());
+    fn on_connect(&mut self, conn: &mut Conn<'_>, _: DialId) -> io::Result<()> {
+        self.tell(conn.cx(), Ok("connected"));
+        Err(io::ErrorKind::Other.into()) // closes it
+    }
+
+    fn on_dial_error(&mut self, cx: &mut Context, _: DialId, why: &Error, _: Option<Duration>) {
+        self.tell(cx, Err(why));
+    }
+
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, _: &Datagram<'_>) {
+        socket.close();
+        self.tell(socket.cx(), Ok("answered"));
+    }
+
+    fn on_socket_timeout(&mut self, socket: &mut Socket<'_>, _: Deadline) {
+        socket.close();
+        self.tell(socket.cx(), Ok("neither refused nor answered"));
+    }
+
+    fn on_socket_error(&mut self, cx: &mut Context<'_>, id: SocketId, error: &Error) {
+        let _ = cx.socket(id).map(|mut socket| socket.close());
+        self.tell(cx, Err(error));
     }
 }
 
 fn main() -> ExitCode {
-    let (mut addresses, mut timeout) = (Vec::new(), Some(Duration::from_secs(3)));
-    let mut args = std::env::args_os().skip(1);
-    while let Some(arg) = args.next() {
-        match &*arg.to_string_lossy() {
-            "--help" | "-h" => return exit(write!(io::stdout(), "{HELP}").map(|()| true)),
-            "--timeout" => timeout = args.next().and_then(|arg| time(&arg.to_string_lossy())),
-            text if text.starts_with('-') => timeout = None,
-            text => addresses.push(text.to_owned()),
-        }
-    }
-    match timeout {
-        Some(timeout) if !addresses.is_empty() => exit(check(addresses, timeout)),
-        _ => {
-            eprintln!("dial: it takes --timeout TIME (such as 500ms) and addresses; see --help");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn exit(all_connected: io::Result<bool>) -> ExitCode {
-    if let Err(error) = &all_connected {
-        eprintln!("{error}");
-    }
-    ExitCode::from(u8::from(!all_connected.is_ok_and(|all| all)))
-}
-
-fn time(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, Duration::from_millis(1)),
-        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
+    let mut args = env::args().skip(1).peekable();
+    let timeout = match args.next_if_eq("--timeout") {
+        Some(_) => humantime::parse_duration(&args.next().unwrap_or_default()),
+        None => Ok(Duration::from_secs(3)),
     };
-    number.parse::<u32>().ok().map(|number| unit * number)
+    let done = match (args.peek().map(String::as_str), timeout) {
+        (Some("--help" | "-h"), _) => write!(io::stdout(), "{HELP}").map(|()| false),
+        (Some(_), Ok(timeout)) => check(args, timeout),
+        _ => Err(io::Error::other("dial: no address, or no time; see --help")),
+    };
+    let code = done.inspect_err(|it| eprintln!("{it}")).map_or(2, u8::from);
+    ExitCode::from(code)
 }
 
-fn check(addresses: Vec<String>, timeout: Duration) -> io::Result<bool> {
+fn check(rest: Peekable<Skip<env::Args>>, timeout: Duration) -> io::Result<bool> {
     let mut reactor = Reactor::new(Checker {
-        began: Instant::now(),
-        open: HashMap::new(),
-        all_connected: true,
-        printed: Ok(()),
+        rest,
+        timeout,
+        tried: (String::new(), Instant::now()),
+        failed: false,
     })?;
-    for address in addresses {
-        let id = reactor.dial(Dial::new(&*address)?.timeout(timeout))?;
-        reactor.handler_mut().open.insert(id, address);
-    }
-    reactor.run()?;
-    let checker = reactor.into_handler();
-    checker.printed.map(|()| checker.all_connected)
+    reactor.run().map(|_| reactor.handler().failed)
 }

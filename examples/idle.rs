@@ -1,4 +1,5 @@
-//! Says goodbye to a client that has been silent for three seconds.
+//! Says goodbye to a client that has been silent for three seconds; each sign of life is
+//! worth another three.
 //!
 //!     cargo run --release --example idle -- 127.0.0.1:3001
 //!     nc 127.0.0.1 3001
@@ -6,23 +7,25 @@
 //! Shows: a deadline that every read moves on, and what a passed one may do: the
 //! connection is as usable as before, so there is still time for a last word.
 //!
-//! Shortcuts: what clients say is thrown away; there is no way to stop it but to kill it
-//! (`echo` shows how to stop).
+//! Shortcuts: what clients say is thrown away, and the lines do not say who is meant.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{process::ExitCode, thread, time::Duration};
 
-use windlass::{Conn, Deadline, Handler, Input, ListenerId, Reactor};
+use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use windlass::{Conn, Deadline, Handle, Handler, Input, ListenerId, Reactor};
 
 const HELP: &str = "\
-Says `goodbye` to a client that has sent nothing for 3 s, and closes.
+Prints `keep alive` when a client sends something. Says `goodbye` to one that has sent
+nothing for 3 s, and closes.
 
 usage: idle [--after TIME] [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:3001; port 0 is any free one.
-TIME is a number with `s` or `ms` behind it, such as 500ms.
+TIME is a number and a unit, such as 500ms or 2min.
 ";
+/// How long connections may take to finish once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
 
 struct Patience(Duration);
 
@@ -44,29 +47,19 @@ impl Handler for Patience {
         Ok(())
     }
 
-    fn on_read(
-        &mut self,
-        conn: &mut Conn<'_>,
-        _session: &mut (),
-        input: &mut Input<'_>,
-    ) -> io::Result<()> {
+    fn on_read(&mut self, conn: &mut Conn, _: &mut (), input: &mut Input) -> io::Result<()> {
         input.take_all();
         self.renew(conn);
-        Ok(())
+        writeln!(io::stdout(), "keep alive")
     }
 
-    fn on_timeout(
-        &mut self,
-        conn: &mut Conn<'_>,
-        _session: &mut (),
-        which: Deadline,
-    ) -> io::Result<()> {
+    fn on_timeout(&mut self, conn: &mut Conn, _: &mut (), which: Deadline) -> io::Result<()> {
         if which != Deadline::Read {
             return Err(io::ErrorKind::TimedOut.into());
         }
         conn.write(b"goodbye\n");
         conn.close();
-        Ok(())
+        writeln!(io::stdout(), "goodbye")
     }
 }
 
@@ -76,6 +69,7 @@ fn main() -> ExitCode {
         .map(|arg| arg.to_string_lossy().into_owned())
         .collect();
     let (mut address, mut after) = (None, Some(Duration::from_secs(3)));
+    let time = |text: &str| humantime::parse_duration(text).ok();
     let mut rest = args.iter().map(String::as_str);
     while let Some(arg) = rest.next() {
         match arg {
@@ -100,19 +94,22 @@ fn exit(done: io::Result<()>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn time(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, Duration::from_millis(1)),
-        None => (text.strip_suffix('s')?, Duration::from_secs(1)),
-    };
-    number.parse::<u32>().ok().map(|number| unit * number)
-}
-
 fn serve(address: &str, after: Duration) -> io::Result<()> {
     let mut reactor = Reactor::new(Patience(after))?;
     let id = reactor.listen(address)?;
+    stop_on_signal(reactor.handle())?;
     if let Some(listener) = reactor.listener(id) {
         writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
     }
     reactor.run().map(|_| ())
+}
+
+fn stop_on_signal(handle: Handle<Patience>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
+            let _ = handle.shutdown(grace);
+        }
+    });
+    Ok(())
 }

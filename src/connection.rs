@@ -1104,6 +1104,9 @@ impl Connection {
         if let Some(path) = self.path() {
             unix_path::remove_if_ours(engine.kernel.as_mut(), path);
         }
+        if self.has(Flags::ADOPTED) && !self.has(Flags::DETACHED) {
+            engine.kernel.deregister(self.fd);
+        }
         if self.has(Flags::DETACHED) {
             // Somebody else's by now.
         } else if self.has(Flags::RESET) {
@@ -1394,6 +1397,9 @@ impl Flags {
     const CUT_OUTPUT: Self = Self(1 << 29);
     /// The descriptor was given away.
     pub(crate) const DETACHED: Self = Self(1 << 30);
+    /// Made elsewhere, where there may be duplicates: they would keep its registration alive
+    /// when ours is closed, and in the way of whoever gets its number.
+    pub(crate) const ADOPTED: Self = Self(1 << 31);
 
     /// To be read by the call that knows of records and descriptors.
     const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
@@ -1472,6 +1478,7 @@ mod tests {
             Flags::TAKES_FDS,
             Flags::CUT_OUTPUT,
             Flags::DETACHED,
+            Flags::ADOPTED,
         ];
         let mut seen = Flags(0);
         for flag in single {

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Op};
 use crate::handler::Deadline;
 use crate::kernel::{PacketOption, Prepare};
-use crate::options::prepare_option;
+use crate::options::{owned_text, prepare_option};
 use crate::packet_socket::PacketSocket;
 use crate::token::{Owner, SocketId, Token};
 
@@ -272,21 +272,7 @@ impl TryFrom<&str> for Bind {
     }
 }
 
-impl TryFrom<String> for Bind {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::try_from(text.as_str())
-    }
-}
-
-impl TryFrom<&String> for Bind {
-    type Error = Error;
-
-    fn try_from(text: &String) -> Result<Self, Error> {
-        Self::try_from(text.as_str())
-    }
-}
+owned_text!(Bind);
 
 /// One datagram that has come, lent to [`on_datagram`](crate::Handler::on_datagram).
 ///

@@ -26,7 +26,7 @@ use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,
 };
-use crate::options::{self, prepare_option, stream_options};
+use crate::options::{self, owned_text, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -212,21 +212,7 @@ impl TryFrom<&str> for Dial {
     }
 }
 
-impl TryFrom<String> for Dial {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::new(text.as_str())
-    }
-}
-
-impl TryFrom<&String> for Dial {
-    type Error = Error;
-
-    fn try_from(text: &String) -> Result<Self, Error> {
-        Self::new(text.as_str())
-    }
-}
+owned_text!(Dial);
 
 /// One dial.
 #[derive(Debug)]
@@ -363,11 +349,10 @@ impl Dialing {
     /// A socket for one attempt, and the path that our own end was bound to.
     fn open(&self, remote: &Addr, engine: &mut Engine) -> Result<(Fd, Option<Owned>), Fault> {
         let spec = self.spec(remote);
-        let kernel = engine.kernel.as_mut();
-        match &spec.local {
+        engine.open(|kernel| match &spec.local {
             Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.socket(&spec)),
             None => kernel.socket(&spec).map(|fd| (fd, None)),
-        }
+        })
     }
 
     /// Whether the kernel chose our port, so that another try would get another one.
@@ -716,9 +701,10 @@ impl Core {
             engine,
             ..
         } = self;
-        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get(conn)) else {
+        let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get_mut(conn)) else {
             return;
         };
+        made.set(Flags::ADOPTED);
         let refused = if engine.stopping() {
             Some(Cause::Canceled)
         } else {

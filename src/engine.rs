@@ -3,12 +3,14 @@
 //!
 //! It knows nothing of connections, listeners or the application; it hands them the tools.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Config, Overload};
+use crate::config::{self, Config, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, Error, Op};
-use crate::kernel::{Errno, Event, Kernel, Ticket};
+use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, Wheel};
@@ -231,6 +233,26 @@ impl Engine {
         }
     }
 
+    /// Opens a socket. What the application does to it meanwhile is a callback, although no
+    /// [`Handler`](crate::Handler) has it: a panic costs that socket, and not the loop.
+    pub(crate) fn open<R>(
+        &mut self,
+        open: impl FnOnce(&mut dyn Kernel) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let kernel = self.kernel.as_mut();
+        let outcome = match self.config.panic_policy {
+            PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| open(kernel))),
+            PanicPolicy::Propagate => Ok(open(kernel)),
+        };
+        outcome.unwrap_or_else(|payload| {
+            self.panicked("prepare", words_of(payload.as_ref()));
+            Err(Fault {
+                call: "prepare",
+                errno: Errno(libc::EIO),
+            })
+        })
+    }
+
     pub(crate) fn panicked(&mut self, name: &'static str, words: &str) {
         self.stats.panics += 1;
         if let Some(held_back) = self
@@ -354,6 +376,15 @@ impl Clock {
 /// A duration in nanoseconds. Whatever does not fit (584 years) is `NEVER`.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+/// What a panic said, if it said it in the usual way.
+pub(crate) fn words_of(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 fn raise_or_read_limit(kernel: &mut dyn Kernel, config: &Config) -> u64 {

@@ -112,7 +112,7 @@
 //! | serve several protocols on one loop | [`Mux`], [`PartId`] |
 //! | reach the loop from another thread | [`Handle`] |
 //! | know what went wrong | [`Error`], [`Recovery`], [`CloseReason`], [`Closed`] |
-//! | know how the loop is doing | [`Stats`], [`Summary`] |
+//! | know how the loop is doing | [`Stats`], [`Stats::metrics`], [`Summary`] |
 //! | test a handler without sockets and clocks | [`sim`] |
 //!
 //! # Not there
@@ -145,6 +145,7 @@ mod messages;
 mod mux;
 mod options;
 mod outbound;
+mod packet_open;
 mod packet_queue;
 mod packet_socket;
 mod reactor;
@@ -174,7 +175,7 @@ pub use listener::Listen;
 pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
 pub use resolve::resolve;
-pub use stats::Stats;
+pub use stats::{Metric, Stats};
 pub use token::{ConnId, DialId, ListenerId, SocketId, TimerId, WatchId};
 pub use watch::Ready;
 

@@ -28,7 +28,7 @@ use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
 use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
-use crate::options::{self, prepare_option, stream_options};
+use crate::options::{self, owned_text, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -214,21 +214,7 @@ impl TryFrom<&str> for Listen {
     }
 }
 
-impl TryFrom<String> for Listen {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        Self::try_from(text.as_str())
-    }
-}
-
-impl TryFrom<&String> for Listen {
-    type Error = Error;
-
-    fn try_from(text: &String) -> Result<Self, Error> {
-        Self::try_from(text.as_str())
-    }
-}
+owned_text!(Listen);
 
 /// One listening socket.
 #[derive(Debug)]
@@ -958,12 +944,13 @@ fn bind_one(
     rules: PathRules,
     engine: &mut Engine,
 ) -> Result<(Fd, Option<Owned>), Fault> {
-    let kernel = engine.kernel.as_mut();
-    let (fd, path) = if rules.repair {
-        unix_path::bind_repairing(kernel, &spec.addr, spec.transport, |k| k.listen(spec))?
-    } else {
-        unix_path::bind_noting(kernel, &spec.addr, |k| k.listen(spec))?
-    };
+    let (fd, path) = engine.open(|kernel| {
+        if rules.repair {
+            unix_path::bind_repairing(kernel, &spec.addr, spec.transport, |k| k.listen(spec))
+        } else {
+            unix_path::bind_noting(kernel, &spec.addr, |k| k.listen(spec))
+        }
+    })?;
     Ok((fd, path.filter(|_| rules.unlink.unwrap_or(true))))
 }
 

@@ -50,8 +50,10 @@ macro_rules! prepare_option {
         /// thread and must not block. Go's `Control`.
         ///
         /// An error of its comes out where that of the system call would, as in
-        /// `listen tcp :80: prepare: operation not permitted`. It is not called for adopted
-        /// sockets, nor in a simulated world, where there is no descriptor.
+        /// `listen tcp :80: prepare: operation not permitted`; a panic is counted, and EIO,
+        /// unless [`PanicPolicy::Propagate`](crate::PanicPolicy::Propagate) says otherwise. It
+        /// is not called for adopted sockets, nor in a simulated world, where there is no
+        /// descriptor.
         pub fn prepare(
             mut self,
             act: impl Fn(std::os::fd::BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static,
@@ -62,5 +64,27 @@ macro_rules! prepare_option {
     };
 }
 
+/// A builder that is made from a `&str` is made from a `String` as well.
+macro_rules! owned_text {
+    ($builder:ident) => {
+        impl TryFrom<String> for $builder {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                Self::try_from(text.as_str())
+            }
+        }
+
+        impl TryFrom<&String> for $builder {
+            type Error = Error;
+
+            fn try_from(text: &String) -> Result<Self, Error> {
+                Self::try_from(text.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use owned_text;
 pub(crate) use prepare_option;
 pub(crate) use stream_options;

@@ -1,5 +1,5 @@
-//! One datagram socket: how it is opened, receives within a budget, sends from a bounded
-//! queue, and keeps its deadlines.
+//! One datagram socket: how it receives within a budget, sends from a bounded queue, and
+//! keeps its deadlines.
 //!
 //! Edge-triggered like everything else. Who starts again what has stopped:
 //!
@@ -17,18 +17,15 @@ use std::time::Duration;
 
 use crate::address::{Addr, Network};
 use crate::config;
-use crate::core::Core;
-use crate::datagram::{Bind, BindOptions, Delivery, DropPolicy, Place, SocketStats};
-use crate::endpoint::{Endpoint, dial_candidates, listen_candidates};
+use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
 use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
-    Batch, BindSpec, Came, Errno, Event, Fault, Fd, Interest, MAX_PACKETS, Packet, PacketOption,
-    Readiness, Ticket, Transport,
+    Batch, Came, Errno, Event, Fd, MAX_PACKETS, Packet, PacketOption, Readiness, Ticket, Transport,
 };
-use crate::listener::has_no_ipv6;
+use crate::packet_open::{Opened, Opening};
 use crate::packet_queue::PacketQueue;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{Owner, SocketId, Token};
@@ -104,26 +101,8 @@ struct State {
     in_unflushed: bool,
 }
 
-#[derive(Debug)]
-struct Opening {
-    endpoint: Endpoint,
-    local: Option<Addr>,
-    options: BindOptions,
-    ticket: Ticket,
-}
-
-/// A socket that is open, before it has a slot.
-#[derive(Debug)]
-struct Opened {
-    fd: Fd,
-    network: Network,
-    local: Addr,
-    remote: Option<Addr>,
-    path: Option<Owned>,
-}
-
 impl PacketSocket {
-    fn new(token: Token, owner: Owner, network: Network, options: &BindOptions) -> Self {
+    pub(crate) fn new(token: Token, owner: Owner, network: Network, options: &BindOptions) -> Self {
         Self {
             token,
             owner,
@@ -153,6 +132,37 @@ impl PacketSocket {
             held: 0,
             error_told_in: NO_TURN,
         }
+    }
+
+    // Opening.
+
+    /// The socket is there.
+    pub(crate) fn opened(&mut self, opened: Opened) {
+        self.fd = Some(opened.fd);
+        self.local = Some(opened.local);
+        self.remote = opened.remote;
+        self.path = opened.path;
+    }
+
+    /// It will be, once a name is known; or at that time it will not.
+    pub(crate) fn waits_for_name(&mut self, opening: Opening, until: Nanos, engine: &mut Engine) {
+        self.opening = Some(Box::new(opening));
+        self.ends_at = until;
+        self.arm(engine);
+    }
+
+    /// The name is known, or nobody knows it.
+    pub(crate) fn take_opening(&mut self, ticket: Ticket) -> Option<Box<Opening>> {
+        let opening = self.opening.take_if(|opening| opening.ticket == ticket)?;
+        self.ends_at = NEVER;
+        Some(opening)
+    }
+
+    /// There will be no socket.
+    pub(crate) fn could_not_open(&mut self, error: Error, engine: &mut Engine) {
+        self.stats.errors += 1;
+        self.tell(error, engine);
+        self.die(engine);
     }
 
     pub(crate) fn id(&self) -> SocketId {
@@ -210,7 +220,7 @@ impl PacketSocket {
         self.state.in_ready
     }
 
-    fn touch(&mut self, engine: &mut Engine) {
+    pub(crate) fn touch(&mut self, engine: &mut Engine) {
         if engine.current != Some(self.token) && !self.state.in_unflushed {
             self.state.in_unflushed = true;
             engine.unflushed.push(self.token);
@@ -241,6 +251,11 @@ impl PacketSocket {
     /// Takes the note off that a deadline was set that had passed.
     pub(crate) fn take_past(&mut self) -> bool {
         std::mem::take(&mut self.state.due)
+    }
+
+    /// Whether the next turn has a deadline to see to that was set in this one.
+    pub(crate) fn has_past(&self) -> bool {
+        self.state.due
     }
 
     // Receiving.
@@ -668,14 +683,14 @@ impl PacketSocket {
         if let Some(entry) = self.entry {
             engine.wheel.cancel(entry);
         }
+        if let Some(path) = &self.path {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
         if let Some(fd) = self.fd {
             engine.freed = true;
             // It may have duplicates elsewhere, which would keep the registration alive.
             engine.kernel.deregister(fd);
             engine.kernel.close(fd);
-        }
-        if let Some(path) = &self.path {
-            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
         }
     }
 
@@ -761,6 +776,10 @@ impl PacketSocket {
             self.make_ready(engine);
         }
         self.drop_stalled(now, engine);
+        if self.write_deadline <= now {
+            // What only waits for the end of the turn is not late.
+            self.flush(engine);
+        }
         if self.is_open() && self.read_deadline <= now {
             self.read_deadline = NEVER;
             return Some(Deadline::Read);
@@ -821,329 +840,6 @@ impl PacketSocket {
         let fd = fd.ok_or(Errno(libc::EBADF))?;
         engine.kernel.set_packet_option(fd, option)
     }
-}
-
-impl Core {
-    /// Opens a datagram socket; or begins to, if a name has to be looked up.
-    pub(crate) fn bind(&mut self, bind: Bind, owner: Owner) -> Result<SocketId, Error> {
-        if self.engine.stopping() {
-            return Err(Error::new(Op::Listen, None, None, Cause::Closed));
-        }
-        let Bind {
-            place,
-            local,
-            options,
-        } = bind;
-        match place {
-            Place::Remote(endpoint) if endpoint.name().is_some() => {
-                self.look_peer_up(endpoint, local, options, owner)
-            }
-            Place::Remote(mut endpoint) => {
-                resolve_zone(&mut endpoint, Op::Dial, &mut self.engine)?;
-                let opened = connect(&endpoint, &[], local, &options, &mut self.engine)?;
-                self.admit_socket(opened, &options, owner)
-            }
-            Place::Local(mut endpoint) => {
-                resolve_zone(&mut endpoint, Op::Listen, &mut self.engine)?;
-                let opened = listen(&endpoint, &options, &mut self.engine)?;
-                self.admit_socket(opened, &options, owner)
-            }
-            Place::Adopted(fd) => {
-                let adopted = self.engine.kernel.adopt_packets(fd);
-                let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
-                let network = adopted.network();
-                let opened = Opened {
-                    fd: adopted.fd,
-                    network,
-                    local: adopted.local,
-                    remote: adopted.peer,
-                    path: None,
-                };
-                self.admit_socket(opened, &options, owner)
-            }
-        }
-    }
-
-    fn admit_socket(
-        &mut self,
-        opened: Opened,
-        options: &BindOptions,
-        owner: Owner,
-    ) -> Result<SocketId, Error> {
-        let network = opened.network;
-        let made = self
-            .sockets
-            .insert(|token| PacketSocket::new(token, owner, network, options));
-        let Some(token) = made else {
-            self.engine.kernel.close(opened.fd);
-            let cause = Cause::Invalid("too many sockets".to_owned());
-            return Err(Error::new(Op::Listen, Some(network), None, cause));
-        };
-        match self.open_socket(token, opened) {
-            Ok(()) => Ok(SocketId::new(token)),
-            Err(error) => {
-                self.drop_socket(token);
-                Err(error)
-            }
-        }
-    }
-
-    /// The socket is there: from now on the kernel reports on it.
-    fn open_socket(&mut self, token: Token, opened: Opened) -> Result<(), Error> {
-        let Self {
-            sockets, engine, ..
-        } = self;
-        let Some(socket) = sockets.get_mut(token) else {
-            engine.kernel.close(opened.fd);
-            return Ok(());
-        };
-        socket.fd = Some(opened.fd);
-        let place = opened.local.clone();
-        (socket.local, socket.remote) = (Some(opened.local), opened.remote);
-        socket.path = opened.path;
-        engine
-            .kernel
-            .register(opened.fd, token, Interest::ReadWrite)
-            .map_err(|errno| {
-                Error::new(Op::Listen, Some(opened.network), Some(place.into()), errno)
-            })
-    }
-
-    fn look_peer_up(
-        &mut self,
-        endpoint: Endpoint,
-        local: Option<Addr>,
-        options: BindOptions,
-        owner: Owner,
-    ) -> Result<SocketId, Error> {
-        let Self {
-            sockets, engine, ..
-        } = self;
-        let network = endpoint.network();
-        let name = endpoint.name().unwrap_or_default().to_owned();
-        if engine.lookups.len() >= engine.config.max_lookups {
-            let why = "too many look-ups are under way".to_owned();
-            let cause = Cause::Lookup { name, why };
-            return Err(Error::new(Op::Dial, Some(network), None, cause));
-        }
-        let made = sockets.insert(|token| PacketSocket::new(token, owner, network, &options));
-        let Some((token, socket)) = made.and_then(|token| Some((token, sockets.get_mut(token)?)))
-        else {
-            let cause = Cause::Invalid("too many sockets".to_owned());
-            return Err(Error::new(Op::Dial, Some(network), None, cause));
-        };
-        let ticket = engine.ticket(token);
-        engine.kernel.look_up(ticket, &name);
-        socket.ends_at = engine
-            .clock
-            .nanos
-            .saturating_add(nanos(engine.config.dial_timeout));
-        socket.opening = Some(Box::new(Opening {
-            endpoint,
-            local,
-            options,
-            ticket,
-        }));
-        socket.arm(engine);
-        Ok(SocketId::new(token))
-    }
-
-    /// The resolver has answered a socket that waited for it.
-    pub(crate) fn peer_looked_up(
-        &mut self,
-        token: Token,
-        ticket: Ticket,
-        addresses: Result<Vec<IpAddr>, std::io::Error>,
-    ) {
-        let Some(socket) = self.sockets.get_mut(token) else {
-            return;
-        };
-        let Some(opening) = socket.opening.take_if(|opening| opening.ticket == ticket) else {
-            return;
-        };
-        socket.ends_at = NEVER;
-        let opened = match addresses {
-            Ok(ips) => connect(
-                &opening.endpoint,
-                &ips,
-                opening.local,
-                &opening.options,
-                &mut self.engine,
-            ),
-            Err(error) => {
-                let name = opening.endpoint.name().unwrap_or_default().to_owned();
-                let cause = Cause::lookup(name, &error);
-                Err(Error::new(Op::Dial, Some(socket.network), None, cause))
-            }
-        };
-        let done = opened.and_then(|opened| self.open_socket(token, opened));
-        let Some(socket) = self.sockets.get_mut(token) else {
-            return;
-        };
-        match done {
-            Ok(()) => socket.touch(&mut self.engine),
-            Err(error) => {
-                socket.stats.errors += 1;
-                socket.tell(error, &mut self.engine);
-                socket.die(&mut self.engine);
-            }
-        }
-    }
-
-    /// Closes a socket now.
-    pub(crate) fn drop_socket(&mut self, token: Token) {
-        if let Some(socket) = self.sockets.remove(token) {
-            socket.retire(&mut self.engine);
-        }
-    }
-}
-
-/// The number of the interface, if the endpoint names one.
-fn resolve_zone(endpoint: &mut Endpoint, op: Op, engine: &mut Engine) -> Result<(), Error> {
-    let network = endpoint.network();
-    endpoint
-        .resolve_zone(|name| engine.kernel.interface_index(name))
-        .map_err(|cause| Error::new(op, Some(network), None, cause))
-}
-
-/// Opens a socket on an address of ours; the error is that of the first candidate.
-fn listen(
-    endpoint: &Endpoint,
-    options: &BindOptions,
-    engine: &mut Engine,
-) -> Result<Opened, Error> {
-    let network = endpoint.network();
-    let fail = |cause: Cause| Error::new(Op::Listen, Some(network), None, cause);
-    let looked_up = match endpoint.name() {
-        Some(name) => engine
-            .kernel
-            .lookup(name)
-            .map_err(|error| fail(Cause::lookup(name.to_owned(), &error)))?,
-        None => Vec::new(),
-    };
-    let mut first = None;
-    for (local, only_v6) in listen_candidates(endpoint, &looked_up).map_err(fail)? {
-        let mut spec = spec(network, options);
-        spec.local = Some(local);
-        spec.only_v6 = only_v6;
-        match open(&spec, options, engine) {
-            Ok((fd, local, path)) => {
-                return Ok(Opened {
-                    fd,
-                    network,
-                    local,
-                    remote: None,
-                    path,
-                });
-            }
-            Err(fault) => {
-                let place = Some(endpoint.place());
-                first.get_or_insert_with(|| Error::new(Op::Listen, Some(network), place, fault));
-                if !has_no_ipv6(fault) {
-                    break;
-                }
-            }
-        }
-    }
-    Err(first.unwrap_or_else(|| fail(Cause::MissingAddress)))
-}
-
-/// Opens a socket that is connected to the endpoint's first address.
-fn connect(
-    endpoint: &Endpoint,
-    looked_up: &[IpAddr],
-    local: Option<Addr>,
-    options: &BindOptions,
-    engine: &mut Engine,
-) -> Result<Opened, Error> {
-    let network = endpoint.network();
-    let fail = |cause: Cause| Error::new(Op::Dial, Some(network), None, cause);
-    let candidates = dial_candidates(endpoint, looked_up, local.as_ref()).map_err(fail)?;
-    let remote = candidates.into_iter().next();
-    let remote = remote.ok_or_else(|| fail(Cause::MissingAddress))?;
-    let mut spec = spec(network, options);
-    (spec.local, spec.remote) = (local.clone(), Some(remote.clone()));
-    match open(&spec, options, engine) {
-        Ok((fd, local, path)) => Ok(Opened {
-            fd,
-            network,
-            local,
-            remote: Some(remote),
-            path,
-        }),
-        Err(fault) => {
-            let error = Error::new(Op::Dial, Some(network), Some(remote.into()), fault);
-            Err(match local {
-                Some(local) => error.with_source(local),
-                None => error,
-            })
-        }
-    }
-}
-
-fn spec(network: Network, options: &BindOptions) -> BindSpec {
-    BindSpec {
-        transport: network.transport(),
-        local: None,
-        remote: None,
-        only_v6: false,
-        mode: options.mode,
-        reuse_addr: options.reuse_addr,
-        reuse_port: options.reuse_port,
-        broadcast: options.broadcast,
-        destinations: options.destinations,
-        receive_buffer: options.receive_buffer,
-        send_buffer: options.send_buffer,
-        prepare: options.prepare.clone(),
-    }
-}
-
-/// One socket, a member of its groups, its own end, and the path that goes with it. Nothing
-/// stays open if a step fails.
-fn open(
-    spec: &BindSpec,
-    options: &BindOptions,
-    engine: &mut Engine,
-) -> Result<(Fd, Addr, Option<Owned>), Fault> {
-    let (fd, path) = bind_path(spec, options, engine)?;
-    let path = path.filter(|_| options.unlink_on_close);
-    match prepare(fd, options, engine) {
-        Ok(local) => Ok((fd, local, path)),
-        Err(fault) => {
-            engine.kernel.close(fd);
-            if let Some(path) = path {
-                unix_path::remove_if_ours(engine.kernel.as_mut(), &path);
-            }
-            Err(fault)
-        }
-    }
-}
-
-fn bind_path(
-    spec: &BindSpec,
-    options: &BindOptions,
-    engine: &mut Engine,
-) -> Result<(Fd, Option<Owned>), Fault> {
-    let kernel = engine.kernel.as_mut();
-    match &spec.local {
-        Some(local) if options.repair_path => {
-            unix_path::bind_repairing(kernel, local, spec.transport, |kernel| kernel.bind(spec))
-        }
-        Some(local) => unix_path::bind_noting(kernel, local, |kernel| kernel.bind(spec)),
-        None => kernel.bind(spec).map(|fd| (fd, None)),
-    }
-}
-
-fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
-    let fault = |call| move |errno| Fault { call, errno };
-    for &(group, interface) in &options.groups {
-        let join = PacketOption::Join(group, interface);
-        engine
-            .kernel
-            .set_packet_option(fd, join)
-            .map_err(fault("setsockopt"))?;
-    }
-    engine.kernel.local_addr(fd).map_err(fault("getsockname"))
 }
 
 /// Bytes behind an IPv4 header (RFC 791 section 3.1: its length in words stands in the low

@@ -1,6 +1,5 @@
 //! The turn: its order, its carry-over, its exits. The only caller of [`Handler`].
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -15,7 +14,7 @@ use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Engine, Report, SocketReport};
+use crate::engine::{Engine, Report, SocketReport, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
@@ -403,6 +402,9 @@ impl<H: Handler> Reactor<H> {
     // Step 4.
 
     fn serve_ready(&mut self) {
+        if self.core.engine.ready.is_empty() {
+            return;
+        }
         std::mem::swap(&mut self.serving, &mut self.core.engine.ready);
         for at in 0..self.serving.len() {
             let token = self.serving[at];
@@ -642,12 +644,16 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Once, after every byte was offered, and only while reading is not paused.
+    /// Once, after every byte was offered, and only while reading is not paused. What waits
+    /// to be offered again, because output was full when it was offered, goes before.
     fn tell_eof(&mut self, token: Token) {
-        let Core { conns, .. } = &mut self.core;
+        let Core { conns, engine, .. } = &mut self.core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if conn.has(Flags::OFFER) && conn.unread() > 0 {
+            return conn.make_ready(engine);
+        }
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
             self.offer_own(token, true);
@@ -750,9 +756,13 @@ impl<H: Handler> Reactor<H> {
             let Core {
                 sockets, engine, ..
             } = &mut self.core;
-            let Some(socket) = sockets.get_mut(token).filter(|socket| !socket.is_dead()) else {
+            let Some(socket) = sockets.get_mut(token) else {
                 return;
             };
+            // A deadline set in the past by one of these callbacks waits for its turn.
+            if socket.is_dead() || socket.has_past() {
+                return;
+            }
             let Some(which) = socket.take_due(engine) else {
                 return;
             };
@@ -766,6 +776,9 @@ impl<H: Handler> Reactor<H> {
 
     /// What datagram sockets had to say while callbacks could not be run.
     fn tell_sockets(&mut self) {
+        if self.core.engine.socket_reports.is_empty() {
+            return;
+        }
         let mut reports = std::mem::take(&mut self.core.engine.socket_reports);
         for SocketReport {
             socket,
@@ -947,6 +960,9 @@ impl<H: Handler> Reactor<H> {
 
     /// What listeners had to say while callbacks could not be run.
     fn report(&mut self) {
+        if self.core.engine.reports.is_empty() {
+            return;
+        }
         let mut reports = std::mem::take(&mut self.core.engine.reports);
         for Report {
             listener,
@@ -966,6 +982,10 @@ impl<H: Handler> Reactor<H> {
 
     /// Winners and losers of this turn's races.
     fn tell_dials(&mut self) {
+        let engine = &self.core.engine;
+        if engine.connected.is_empty() && engine.dial_ends.is_empty() {
+            return;
+        }
         let mut connected = std::mem::take(&mut self.core.engine.connected);
         for token in connected.drain(..) {
             self.tell_connected(token);
@@ -1186,6 +1206,9 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn flush_touched(&mut self) {
+        if self.core.engine.unflushed.is_empty() {
+            return;
+        }
         let mut touched = std::mem::take(&mut self.core.engine.unflushed);
         for token in touched.drain(..) {
             self.settle(token);
@@ -1330,13 +1353,4 @@ fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) 
     outcome
         .map_err(|payload| core.engine.panicked(name, words_of(payload.as_ref())))
         .ok()
-}
-
-/// What a panic said, if it said it in the usual way.
-fn words_of(payload: &(dyn Any + Send)) -> &str {
-    payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

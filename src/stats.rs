@@ -100,6 +100,81 @@ impl Stats {
     }
 }
 
+/// One number of [`Stats`], for whoever exports them to a monitoring system.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Metric {
+    /// As Prometheus and its kin name it: with the unit at the end, and `_total` behind that
+    /// if it only grows.
+    pub name: &'static str,
+    /// What it counts, in a sentence.
+    pub help: &'static str,
+    /// Seconds, bytes, or how many.
+    pub value: f64,
+}
+
+impl Metric {
+    /// Whether it only grows. Others go up and down.
+    pub fn is_counter(&self) -> bool {
+        self.name.ends_with("_total")
+    }
+}
+
+impl Stats {
+    /// All of them, in the order of the fields.
+    ///
+    /// ```
+    /// # let reactor = windlass::Reactor::new(App).unwrap();
+    /// # struct App;
+    /// # impl windlass::Handler for App { type Session = (); }
+    /// for metric in reactor.stats().metrics() {
+    ///     println!("windlass_{} {}", metric.name, metric.value);
+    /// }
+    /// ```
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> + use<> {
+        let slowest = self
+            .slowest_callback
+            .map_or(0.0, |(_, took)| took.as_secs_f64());
+        #[rustfmt::skip]
+        let rows = [
+            ("turns_total", "Passes of the loop.", self.turns as f64),
+            ("events_total", "Readiness reports from the kernel.", self.events as f64),
+            ("stale_events_total", "Reports for what was already gone.", self.stale_events as f64),
+            ("callbacks_total", "Callbacks run.", self.callbacks as f64),
+            ("panics_total", "Callbacks that panicked.", self.panics as f64),
+            ("accepted_total", "Connections accepted.", self.accepted as f64),
+            ("refused_total", "Connections refused by the handler.", self.refused as f64),
+            ("shed_total", "Connections closed for want of descriptors.", self.shed as f64),
+            ("lost_total", "Clients gone before they could be accepted.", self.lost as f64),
+            ("backoffs_total", "Times a listener began to wait for a descriptor or memory.", self.backoffs as f64),
+            ("connected_total", "Dials that became connections.", self.connected as f64),
+            ("dial_errors_total", "Tries of dials that failed.", self.dial_errors as f64),
+            ("closed_total", "Connections that ended.", self.closed as f64),
+            ("connections", "Connections open now.", self.open as f64),
+            ("read_bytes_total", "Bytes received.", self.bytes_read as f64),
+            ("written_bytes_total", "Bytes sent.", self.bytes_written as f64),
+            ("discarded_bytes_total", "Bytes thrown away while closing.", self.bytes_discarded as f64),
+            ("reads_total", "Receive calls.", self.reads as f64),
+            ("writes_total", "Send calls.", self.writes as f64),
+            ("would_blocks_total", "Calls that found nothing to do.", self.would_blocks as f64),
+            ("buffered_bytes", "Unread input and unsent output now.", self.buffered as f64),
+            ("descriptors_dropped_total", "Descriptors that came unasked and were closed.", self.descriptors_dropped as f64),
+            ("datagrams_received_total", "Datagrams received.", self.datagrams_received as f64),
+            ("datagrams_sent_total", "Datagrams sent.", self.datagrams_sent as f64),
+            ("datagrams_dropped_total", "Datagrams dropped.", self.datagrams_dropped as f64),
+            ("timers_total", "Deadlines and timers that fired.", self.timers as f64),
+            ("posted_total", "Closures run for other threads.", self.posted as f64),
+            ("posted_to_gone_total", "Closures posted to a connection that was gone.", self.posted_to_gone as f64),
+            ("busy_seconds_total", "Time spent outside the poll.", self.busy.as_secs_f64()),
+            ("elapsed_seconds_total", "Time since the loop was made.", self.elapsed.as_secs_f64()),
+            ("longest_turn_seconds", "Longest time between two polls: the loop's lag.", self.longest_turn.as_secs_f64()),
+            ("slowest_callback_seconds", "The slowest callback that was timed.", slowest),
+        ];
+        rows.into_iter()
+            .map(|(name, help, value)| Metric { name, help, value })
+    }
+}
+
 /// Lets one log line through per interval and counts the others.
 #[derive(Debug, Default)]
 pub(crate) struct LogGate {
@@ -133,6 +208,31 @@ mod tests {
         }
         assert_eq!(gate.pass(5_000_000_001, interval), Some(100));
         assert_eq!(gate.pass(5_000_000_002, interval), None);
+    }
+
+    #[test]
+    fn every_field_is_a_metric() {
+        let fields = format!("{:#?}", Stats::default());
+        let fields = fields
+            .lines()
+            .filter(|line| line.starts_with("    "))
+            .count();
+        assert_eq!(Stats::default().metrics().count(), fields);
+        let stats = Stats {
+            accepted: 7,
+            busy: Duration::from_millis(1500),
+            slowest_callback: Some(("on_read", Duration::from_secs(2))),
+            ..Stats::default()
+        };
+        let value_of = |name: &str| {
+            let found = stats.metrics().find(|metric| metric.name == name);
+            found.map(|metric| metric.value)
+        };
+        assert_eq!(value_of("accepted_total"), Some(7.0));
+        assert_eq!(value_of("busy_seconds_total"), Some(1.5));
+        assert_eq!(value_of("slowest_callback_seconds"), Some(2.0));
+        let names: std::collections::BTreeSet<_> = stats.metrics().map(|it| it.name).collect();
+        assert_eq!(names.len(), fields, "no name stands twice");
     }
 
     #[test]

@@ -923,3 +923,83 @@ fn a_socket_made_elsewhere_is_taken_over() {
     let error = reactor.bind(Bind::adopt(stream.into())).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EPROTOTYPE));
 }
+
+#[test]
+fn a_past_deadline_set_by_its_own_timeout_waits_for_the_next_turn() {
+    #[derive(Default)]
+    struct Again(u32);
+    impl Handler for Again {
+        type Session = ();
+        fn on_socket_timeout(&mut self, socket: &mut Socket<'_>, _: Deadline) {
+            self.0 += 1;
+            // A loop that turns here for ever would be no test result.
+            if self.0 < 100 {
+                let now = socket.now();
+                socket.set_read_deadline(Some(now));
+            }
+        }
+    }
+    let mut reactor = Reactor::new(Again::default()).unwrap();
+    let socket = reactor.bind("127.0.0.1:0").unwrap();
+    let past = Instant::now() - Duration::from_secs(1);
+    reactor
+        .socket(socket)
+        .unwrap()
+        .set_read_deadline(Some(past));
+    for turn in 1..=3 {
+        let _ = reactor.turn(Some(PATIENCE)).unwrap();
+        assert_eq!(reactor.handler().0, turn);
+    }
+}
+
+#[test]
+fn a_queue_that_is_given_up_has_room_again_and_says_so() {
+    let (ours, _stuck) = UnixDatagram::pair().unwrap();
+    let mut reactor = reactor_with(|config| {
+        config.write_stall_timeout = Duration::from_millis(50);
+    });
+    let bind = Bind::adopt(ours.into()).queue_limit(1024);
+    let socket = reactor.bind(bind).unwrap();
+    let began = Instant::now();
+    while reactor.socket(socket).unwrap().send(&[7; 512]) == Delivery::Queued {
+        assert!(began.elapsed() < PATIENCE);
+        let _ = reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    drive(&mut reactor, |diary| diary.writable == 1);
+    assert_eq!(reactor.socket(socket).unwrap().queued(), 0);
+}
+
+#[test]
+fn a_long_queue_to_unix_receivers_leaves_in_more_than_one_turn() {
+    const SENT: usize = 4000;
+    let dir = Dir::new("long");
+    let mut reactor = reactor_with(|config| config.datagram_queue = 16 << 20);
+    let socket = reactor.bind(dir.bind("ours")).unwrap();
+    // Nobody is there, which takes each datagram off the queue with a call of its own.
+    let to = Addr::from_unix_path(dir.path("nobody")).unwrap();
+    for _ in 0..SENT {
+        reactor.socket(socket).unwrap().send_to(b"x", to.clone());
+    }
+    let _ = reactor.turn(Some(Duration::ZERO)).unwrap();
+    let calls = reactor.stats().writes;
+    assert!(calls < 1100, "{calls} calls in one turn");
+    let began = Instant::now();
+    while reactor.socket(socket).unwrap().queued() > 0 {
+        assert!(began.elapsed() < PATIENCE);
+        let _ = reactor.turn(Some(PATIENCE)).unwrap();
+    }
+    assert_eq!(reactor.stats().writes, SENT as u64);
+}
+
+#[test]
+fn what_leaves_in_the_same_turn_does_not_meet_the_write_deadline() {
+    let mut reactor = reactor();
+    let friend = peer();
+    let socket = reactor.bind("127.0.0.1:0").unwrap();
+    let mut view = reactor.socket(socket).unwrap();
+    view.set_write_deadline(Some(Instant::now()));
+    view.send_to(b"in time", friend.local_addr().unwrap());
+    settle(&mut reactor);
+    assert_eq!(received(&friend).0, b"in time");
+    assert!(reactor.handler().timeouts.is_empty());
+}

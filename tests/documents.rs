@@ -240,15 +240,19 @@ fn go_rows(page: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Whether a test of that name is in that file, or in the rooms below it.
+/// Whether a test of that name is in that file, or in the tests that stand beside it.
 fn has_test(place: &str, name: &str) -> bool {
     let file = if place.contains('/') {
         root().join(place)
     } else {
         root().join("tests").join(place)
     };
-    let text = fs::read_to_string(file.with_extension("rs")).unwrap_or_default();
-    text.contains(&format!("fn {name}("))
+    let files = [file.with_extension("rs"), file.join("tests.rs")];
+    let wanted = format!("fn {name}(");
+    files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .any(|text| text.contains(&wanted))
 }
 
 #[test]

@@ -22,8 +22,8 @@ use socket2::{Domain, Socket, Type};
 /// Much longer than anything here takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const EXAMPLES: [&str; 5] = ["daytime", "echo", "idle", "backlog", "dial"];
-const SERVERS: [&str; 3] = ["daytime", "echo", "idle"];
+const EXAMPLES: [&str; 6] = ["daytime", "echo", "idle", "backlog", "dial", "http"];
+const SERVERS: [&str; 4] = ["daytime", "echo", "idle", "http"];
 
 // What all of them answer.
 
@@ -57,8 +57,8 @@ fn a_command_line_that_makes_no_sense_ends_with_a_hint_and_status_2() {
         ("dial", &[]),
         ("dial", &["--timeout", "3s"]),
         ("dial", &["--timeout", "soon", "127.0.0.1:1"]),
-        ("dial", &["127.0.0.1:1", "--timeout"]),
-        ("dial", &["--port", "127.0.0.1:1"]),
+        ("http", &["--port"]),
+        ("http", &["127.0.0.1:0", "127.0.0.1:0"]),
     ];
     for (name, args) in nonsense {
         let end = Program::start(name, args).end();
@@ -295,7 +295,7 @@ fn happening(line: &str) -> Option<&str> {
 // dial
 
 #[test]
-fn dial_prints_one_line_for_each_address_as_it_ends() {
+fn dial_prints_one_line_for_each_address_in_turn() {
     let (listener, open) = listener();
     let closed = closed_port();
     let (_held, full) = full_listener();
@@ -316,10 +316,9 @@ fn dial_prints_one_line_for_each_address_as_it_ends() {
         let line = format!("{address}  connected after ");
         assert!(lines.iter().any(|it| it.starts_with(&line)), "{end:?}");
     }
-    let refused = format!("dial tcp {closed}: connect: connection refused");
-    assert!(lines.contains(&refused.as_str()), "{end:?}");
     let late = format!("dial tcp {full}: i/o timeout");
-    assert_eq!(lines.last(), Some(&late.as_str()), "it ends last");
+    let refused = format!("dial tcp {closed}: connect: connection refused");
+    assert_eq!(lines[..2], [late, refused], "in the order of asking");
     drop(listener);
 }
 
@@ -347,9 +346,8 @@ fn dial_fails_if_one_of_them_is_refused() {
 }
 
 #[test]
-fn an_address_that_cannot_be_dialed_is_one_line_and_status_1() {
-    let (listener, open) = listener();
-    listener.set_nonblocking(true).unwrap();
+fn an_address_that_cannot_be_dialed_is_told_like_any_other_end() {
+    let (_listener, open) = listener();
     for (address, line) in [
         (
             "nonsense",
@@ -357,16 +355,22 @@ fn an_address_that_cannot_be_dialed_is_one_line_and_status_1() {
         ),
         ("127.0.0.1:65536", "dial tcp: address 65536: invalid port\n"),
         ("foo://127.0.0.1:1", "dial foo: unknown network foo\n"),
+        (
+            "tcp4://[::1]:80",
+            "dial tcp4: address ::1: no suitable address found\n",
+        ),
+        (
+            "--port",
+            "dial tcp: address --port: missing port in address\n",
+        ),
     ] {
-        let end = Program::start("dial", &[&open.to_string(), address]).end();
-        assert_eq!(end.failure(), (Some(1), line), "{address}");
+        let end = Program::start("dial", &[address, &open.to_string(), address]).end();
+        assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+        let (first, rest) = end.out.split_at(line.len());
+        assert_eq!(first, line);
+        assert!(rest.starts_with(&format!("{open}  connected after ")));
+        assert!(rest.ends_with(line), "{end:?}");
     }
-    let nobody = listener.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "{nobody}");
-    // What only the loop can find out is told like any other end.
-    let end = Program::start("dial", &["tcp4://[::1]:80"]).end();
-    let line = "dial tcp4: address ::1: no suitable address found\n";
-    assert_eq!((end.code, end.out.as_str()), (Some(1), line), "{end:?}");
 }
 
 /// What a dial may take unless told otherwise.
@@ -401,6 +405,155 @@ fn full_listener() -> (Vec<Socket>, SocketAddr) {
         }
         held.push(client);
     }
+}
+
+// http; tests/http.rs has all of its answers
+
+const GET: &[u8] = b"GET /headers HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn http_answers_many_requests_in_one_write_and_one_in_many_writes() {
+    let (program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let mut client = connect(address);
+    client.write_all(&GET.repeat(500)).unwrap();
+    for _ in 0..500 {
+        let (head, body) = answer(&mut client);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(body, "Host:a\n");
+    }
+    for byte in GET {
+        client.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(answer(&mut client).1, "Host:a\n");
+    program.signal("TERM");
+    assert_eq!(
+        read_all(&mut client),
+        "",
+        "nobody waits for the next request"
+    );
+    drop(client);
+    let end = program.end();
+    assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
+}
+
+#[test]
+fn http_has_its_pages() {
+    let (_program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let mut client = connect(address);
+    for (path, kind, word) in [
+        ("/", "text/html", "<!doctype html>"),
+        ("/time", "text/plain", " GMT\n"),
+        ("/headers", "text/plain", "Host:a\n"),
+        (
+            "/metrics",
+            "text/plain; version=0.0.4",
+            "\nwindlass_accepted_total 1\n",
+        ),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        let (head, body) = answer(&mut client);
+        assert!(
+            head.contains(&format!("\r\nContent-Type: {kind}")),
+            "{head}"
+        );
+        assert!(body.contains(word), "{path}: {body}");
+        #[cfg(target_os = "linux")]
+        assert!(path != "/metrics" || body.contains("\nwindlass_accept_queue 0\n"));
+    }
+}
+
+#[test]
+fn http_ends_a_request_that_it_cannot_trust() {
+    let (_program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    for (request, code) in [
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            "400",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfoo\r\n",
+            "400",
+        ),
+        ("nonsense\r\n\r\n", "400"),
+        (&huge, "431"),
+    ] {
+        let mut client = connect(address);
+        client.write_all(request.as_bytes()).unwrap();
+        let text = read_all(&mut client);
+        assert!(text.starts_with(&format!("HTTP/1.1 {code} ")), "{text}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn http_does_not_grow_whatever_it_is_sent() {
+    let (program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    answer_to(address, GET);
+    let before = resident(&program);
+    let chunks = b"400\r\n".iter().chain(&[b'x'; 1024]).chain(b"\r\n");
+    let chunks: Vec<u8> = chunks.copied().collect::<Vec<_>>().repeat(64);
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for _ in 0..20 {
+        // Bodies that never end, but with the patience of the server.
+        let mut client = connect(address);
+        client.write_all(head).unwrap();
+        for _ in 0..1_000 {
+            if client.write_all(&chunks).is_err() {
+                break;
+            }
+        }
+    }
+    // Who asks, and does not read.
+    let mut clients: Vec<TcpStream> = (0..5).map(|_| connect(address)).collect();
+    for client in &mut clients {
+        client
+            .set_write_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let requests = GET.repeat(1_000);
+        for _ in 0..1_000 {
+            if client.write_all(&requests).is_err() {
+                break;
+            }
+        }
+    }
+    answer_to(address, GET);
+    let grown = resident(&program).saturating_sub(before);
+    assert!(grown < 16 * 1024, "it has grown by {grown} KiB");
+    drop(clients);
+}
+
+/// In KiB.
+#[cfg(target_os = "linux")]
+fn resident(program: &Program) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.unwrap().split_whitespace().next().unwrap();
+    number.parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+fn answer_to(address: SocketAddr, request: &[u8]) -> (String, String) {
+    let mut client = connect(address);
+    client.write_all(request).unwrap();
+    answer(&mut client)
+}
+
+/// One answer, and not a byte of the next.
+fn answer(client: &mut TcpStream) -> (String, String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (_, length) = head.split_once("\r\nContent-Length: ").unwrap();
+    let length = length.lines().next().unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    client.read_exact(&mut body).unwrap();
+    (head, String::from_utf8(body).unwrap())
 }
 
 // Programs.

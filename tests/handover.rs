@@ -322,6 +322,22 @@ fn what_is_no_connected_stream_is_refused_at_once() {
 }
 
 #[test]
+fn a_duplicate_that_is_kept_can_be_adopted_again_and_is_not_listened_to_meanwhile() {
+    let mut host = Host::new(Node::new());
+    let (kept, mut theirs) = UnixStream::pair().unwrap();
+    for _ in 0..10 {
+        // The number of the one before is free, so this one is likely to have it.
+        let dial = host.0.adopt(kept.try_clone().unwrap()).unwrap();
+        let id = host.until("it is adopted", |node| node.dialed(dial));
+        host.with_conn(id, |conn| conn.close());
+        host.until("it ends", |node| node.end(id).cloned());
+        theirs.write_all(b"to whom it may concern").unwrap();
+        host.settle();
+    }
+    assert_eq!(host.0.stats().stale_events, 0);
+}
+
+#[test]
 fn an_adoption_that_is_canceled_or_stopped_closes_what_it_was_given() {
     let mut host = Host::new(Node::new());
     let (ours, mut theirs) = UnixStream::pair().unwrap();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Type};
-use windlass::{Bind, Conn, Context, Dial, DialId, Error, Handler, Listen, Reactor};
+use windlass::{Bind, Conn, Context, Dial, DialId, Error, Handler, Listen, Reactor, SocketId};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 struct Diary {
     connected: usize,
     errors: Vec<String>,
+    socket_errors: usize,
 }
 
 impl Handler for Diary {
@@ -36,6 +37,10 @@ impl Handler for Diary {
         _: Option<Duration>,
     ) {
         self.errors.push(error.to_string());
+    }
+
+    fn on_socket_error(&mut self, _: &mut Context<'_>, _: SocketId, _: &Error) {
+        self.socket_errors += 1;
     }
 }
 
@@ -194,4 +199,21 @@ fn a_preparation_that_fails_is_the_reason_and_leaves_nothing_open() {
     let words = "dial tcp 127.0.0.1:9: prepare: operation not permitted";
     assert_eq!(reactor.handler().errors, [words]);
     assert_eq!(reactor.stats().open, 0);
+}
+
+#[test]
+fn a_preparation_that_panics_costs_its_socket_and_not_the_loop() {
+    let panicking = |_: BorrowedFd<'_>| -> io::Result<()> { panic!("overboard") };
+    let mut reactor = Reactor::new(Diary::default()).unwrap();
+    let dial = Dial::new("tcp://127.0.0.1:9").unwrap().prepare(panicking);
+    reactor.dial(dial).unwrap();
+    drive(&mut reactor, |diary| !diary.errors.is_empty());
+    // A name is looked up beside the loop, so this one is made in a turn, too.
+    let bind = Bind::connect("udp://localhost:9").unwrap();
+    let socket = reactor.bind(bind.prepare(panicking)).unwrap();
+    drive(&mut reactor, |diary| diary.socket_errors == 1);
+    assert!(reactor.socket(socket).is_none());
+    let words = "dial tcp 127.0.0.1:9: prepare: input/output error";
+    assert_eq!(reactor.handler().errors, [words]);
+    assert_eq!(reactor.stats().panics, 2);
 }

@@ -14,11 +14,10 @@ mod util;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use resp::requests::{Request, Requests};
-use resp::server::Server;
+use resp::store::Store;
+use resp::wire;
 use util::{KIB, MIB, Rng};
 use windlass::Input;
-use windlass::codec::Decoder;
 use windlass::sim::{Client, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -44,20 +43,18 @@ fn words() -> Vec<Vec<&'static [u8]>> {
 #[test]
 fn requests_are_found_at_every_split() {
     for split in 0..=STREAM.len() {
-        let mut decoder = Requests::default();
         let mut found = Vec::new();
-        let begun = decode(&mut decoder, &STREAM[..split], &mut found);
-        decode(&mut decoder, &STREAM[begun..], &mut found);
+        let begun = decode(&STREAM[..split], &mut found);
+        decode(&STREAM[begun..], &mut found);
         assert_eq!(found, requests(), "split at {split}");
     }
 }
 
 #[test]
 fn requests_are_found_in_single_bytes() {
-    let mut decoder = Requests::default();
     let (mut found, mut start) = (Vec::new(), 0);
     for end in 1..=STREAM.len() {
-        start += decode(&mut decoder, &STREAM[start..end], &mut found);
+        start += decode(&STREAM[start..end], &mut found);
     }
     assert_eq!((found, start), (requests(), STREAM.len()));
 }
@@ -65,10 +62,7 @@ fn requests_are_found_in_single_bytes() {
 #[test]
 fn words_are_not_copied() {
     let bytes = b"*2\r\n$3\r\nGET\r\n$4\r\nship\r\n";
-    let found = Requests::default().decode(&mut Input::new(bytes)).unwrap();
-    let Some(Request::Words(words)) = found else {
-        panic!("{found:?}");
-    };
+    let words = wire::request(&mut Input::new(bytes)).unwrap();
     assert_eq!(words[1].as_ptr(), bytes[17..].as_ptr());
 }
 
@@ -95,11 +89,10 @@ fn what_is_no_request_is_told_in_the_words_of_redis_at_every_split() {
     ];
     for (bytes, why) in cases {
         for split in 0..=bytes.len() {
-            let mut decoder = Requests::default();
             let mut found = Vec::new();
-            let begun = decode(&mut decoder, &bytes[..split], &mut found);
+            let begun = decode(&bytes[..split], &mut found);
             if found.is_empty() {
-                decode(&mut decoder, &bytes[begun..], &mut found);
+                decode(&bytes[begun..], &mut found);
             }
             assert_eq!(found, [Err(why.to_owned())], "{split} of {bytes:?}");
         }
@@ -109,9 +102,9 @@ fn what_is_no_request_is_told_in_the_words_of_redis_at_every_split() {
 #[test]
 fn an_inline_request_without_an_end_is_refused_when_it_is_too_long() {
     let mut found = Vec::new();
-    decode(&mut Requests::default(), &[b'x'; 64 * KIB], &mut found);
+    decode(&[b'x'; 64 * KIB], &mut found);
     assert_eq!(found, []);
-    decode(&mut Requests::default(), &[b'x'; 64 * KIB + 1], &mut found);
+    decode(&[b'x'; 64 * KIB + 1], &mut found);
     assert_eq!(found, [Err("too big inline request".to_owned())]);
 }
 
@@ -122,16 +115,19 @@ fn requests() -> Vec<Found> {
     words().into_iter().map(owned).map(Ok).collect()
 }
 
-/// Decodes what is whole, and answers how many bytes that was.
-fn decode(decoder: &mut Requests, bytes: &[u8], found: &mut Vec<Found>) -> usize {
+/// Decodes what is whole, up to a mistake, and answers how many bytes that was.
+fn decode(bytes: &[u8], found: &mut Vec<Found>) -> usize {
     let mut input = Input::new(bytes);
-    while let Some(request) = decoder.decode(&mut input).unwrap() {
-        found.push(match request {
-            Request::Words(words) => Ok(words.into_iter().map(<[u8]>::to_vec).collect()),
-            Request::Wrong(why) => Err(why),
-        });
+    loop {
+        match wire::request(&mut input) {
+            Ok(words) => found.push(Ok(words.into_iter().map(<[u8]>::to_vec).collect())),
+            Err(None) => return input.consumed(),
+            Err(Some(why)) => {
+                found.push(Err(why));
+                return input.consumed();
+            }
+        }
     }
-    input.consumed()
 }
 
 // What is answered.
@@ -301,18 +297,28 @@ fn a_key_ends_at_its_time_and_not_before() {
 }
 
 #[test]
+fn a_key_that_has_ended_is_gone_before_the_timer_has_buried_it() {
+    let mut redis = Redis::new(MIB);
+    // One read, so that no turn of the loop lies between the commands.
+    let asked =
+        b"SET a 1\r\nEXPIRE a 0\r\nGET a\r\nTTL a\r\nPERSIST a\r\nDEL a\r\nINCR a\r\nTTL a\r\n";
+    let said = redis.send(asked);
+    assert_eq!(said, "+OK\r\n:1\r\n$-1\r\n:-2\r\n:0\r\n:0\r\n:1\r\n:-1\r\n");
+}
+
+#[test]
 fn keys_that_nobody_asks_for_are_buried_at_their_time() {
     let mut redis = Redis::new(4 * MIB);
     for n in 0..1000 {
         redis.ask(&format!("SET key{n} value PX {}", 1000 + n % 10));
     }
     redis.ask("SET stays forever");
-    let before = redis.world.handler().store.held;
+    let before = redis.world.handler().held;
     redis.world.advance(SECOND - Duration::from_millis(1));
-    assert_eq!(redis.world.handler().store.len(), 1001);
+    assert_eq!(redis.world.handler().entries.len(), 1001);
     redis.world.advance(Duration::from_millis(15));
-    let store = &redis.world.handler().store;
-    assert_eq!(store.len(), 1);
+    let store = redis.world.handler();
+    assert_eq!(store.entries.len(), 1);
     assert!(store.held < before / 500, "{} of {before}", store.held);
 }
 
@@ -327,7 +333,7 @@ fn one_end_of_many_keys_is_no_long_turn() {
     redis.said();
     let turns = redis.world.stats().timers;
     redis.world.advance(5 * SECOND);
-    assert_eq!(redis.world.handler().store.len(), 0);
+    assert_eq!(redis.world.handler().entries.len(), 0);
     // Ten thousand at a time.
     assert_eq!(redis.world.stats().timers - turns, 3);
 }
@@ -350,7 +356,7 @@ fn the_latest_word_about_an_end_counts() {
     assert_eq!(redis.ask("EXISTS d e"), ":0\r\n");
     redis.world.advance(15 * SECOND);
     assert_eq!(redis.ask("EXISTS a"), ":0\r\n");
-    assert_eq!(redis.world.handler().store.len(), 2);
+    assert_eq!(redis.world.handler().entries.len(), 2);
 }
 
 // Memory.
@@ -370,13 +376,13 @@ fn what_does_not_fit_is_refused_until_there_is_room() {
         "+OK\r\n",
         "a swap fits"
     );
-    assert!(redis.world.handler().store.held <= MIB);
+    assert!(redis.world.handler().held <= MIB);
     let key = "k".repeat(60 * KIB);
     assert_eq!(redis.ask(&format!("INCR {key}")), full);
     assert_eq!(redis.ask("DEL key1"), ":1\r\n");
     assert_eq!(redis.ask(&format!("SET another {value}")), "+OK\r\n");
     redis.ask("FLUSHALL");
-    assert_eq!(redis.world.handler().store.held, 0);
+    assert_eq!(redis.world.handler().held, 0);
 }
 
 #[test]
@@ -418,13 +424,13 @@ fn a_request_of_the_most_bytes_is_taken_also_by_a_client_that_reads_late() {
 
 /// The example with one client.
 struct Redis {
-    world: World<Server>,
+    world: World<Store>,
     client: Client,
 }
 
 impl Redis {
     fn new(memory: usize) -> Self {
-        let mut world = World::new(1, Server::new(memory));
+        let mut world = World::new(1, Store::new(memory));
         let addr: SocketAddr = world.listen("127.0.0.1:6379");
         let client = world.connect(addr);
         Self { world, client }

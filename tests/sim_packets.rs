@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use windlass::sim::{Call, PacketClient, World};
-use windlass::{Addr, Bind, Context, Datagram, Error, Handler, Socket, SocketId};
+use windlass::{Addr, Bind, Context, Datagram, Delivery, Error, Handler, Socket, SocketId};
 
 const HERE: &str = "udp://127.0.0.1:7";
 const MS: Duration = Duration::from_millis(1);
@@ -204,4 +204,51 @@ fn a_unix_receiver_that_is_full_is_sent_the_rest_when_it_reads() {
 fn a_name_that_somebody_has_is_not_given_twice() {
     let (mut world, _, _) = echo();
     world.packet_client(far(5000));
+}
+
+#[test]
+fn unix_receivers_get_all_of_theirs_in_order_whoever_else_is_full() {
+    const RECEIVERS: usize = 4;
+    for seed in 1..60u64 {
+        let mut world = World::new(seed, Echo::default());
+        let socket = world.try_bind("unixgram:///run/echo").unwrap();
+        let clients: [PacketClient; RECEIVERS] =
+            std::array::from_fn(|n| world.unix_packet_client(format!("@client{n}")));
+        let mut sent = [0u16; RECEIVERS];
+        let mut state = seed;
+        let mut below = |limit: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) % limit
+        };
+        for _ in 0..200 {
+            let chosen = below(RECEIVERS as u64) as usize;
+            match below(8) {
+                0 | 1 => world.stop_receiving(clients[chosen]),
+                2 => world.resume_receiving(clients[chosen]),
+                3 => world.advance(MS * below(60) as u32),
+                _ => {
+                    let to = world.packet_addr(clients[chosen]);
+                    for _ in 0..below(8) {
+                        let bytes = sent[chosen].to_be_bytes();
+                        let mut view = world.socket(socket).unwrap();
+                        assert_eq!(view.send_to(&bytes, to.clone()), Delivery::Queued);
+                        sent[chosen] += 1;
+                    }
+                    world.run();
+                }
+            }
+        }
+        for client in clients {
+            world.resume_receiving(client);
+        }
+        world.advance(Duration::from_secs(1));
+        for (client, sent) in clients.into_iter().zip(sent) {
+            let expected: Vec<_> = (0..sent).map(|it| it.to_be_bytes().to_vec()).collect();
+            let came = bytes_of(world.received_datagrams(client));
+            assert_eq!(came, expected, "seed {seed}");
+        }
+        assert_eq!(world.socket(socket).unwrap().queued(), 0);
+    }
 }

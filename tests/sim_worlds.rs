@@ -674,6 +674,63 @@ fn the_end_of_the_stream_comes_with_what_is_left_over() {
     assert_eq!(world.handler().ends[0].unread, 0);
 }
 
+/// Answers each byte with more than the high mark, and stops at `Full` as one should.
+struct Generous {
+    answered: usize,
+    left_at_the_end: Option<usize>,
+}
+
+impl Handler for Generous {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn on_read(
+        &mut self,
+        conn: &mut Conn<'_>,
+        _: &mut (),
+        input: &mut Input<'_>,
+    ) -> io::Result<()> {
+        while conn.flow() == Flow::Open && input.take(1).is_some() {
+            self.answered += 1;
+            // In pieces that are queued, so that the mark is passed before the flush.
+            for _ in 0..30 {
+                conn.write(&[b'x'; 10]);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_eof(&mut self, conn: &mut Conn<'_>, _: &mut (), input: &mut Input<'_>) -> io::Result<()> {
+        self.left_at_the_end = Some(input.len());
+        conn.close();
+        Ok(())
+    }
+}
+
+#[test]
+fn what_waits_for_output_to_drain_is_offered_before_the_end_is_told() {
+    let mut config = Config::default();
+    (config.limits.low, config.limits.high) = (100, 200);
+    let generous = Generous {
+        answered: 0,
+        left_at_the_end: None,
+    };
+    let mut world = World::with_config(1, generous, config);
+    // The kernel takes each answer at once, so reading never really pauses.
+    world.faults().buffers(1 << 20, 1 << 20);
+    let addr = world.listen("127.0.0.1:7");
+    let client = world.connect(addr);
+    world.send(client, &[b'?'; 20]);
+    world.finish(client);
+    world.run();
+    assert_eq!(world.handler().answered, 20);
+    assert_eq!(world.handler().left_at_the_end, Some(0));
+    assert_eq!(world.received(client).len(), 20 * 300);
+}
+
 #[test]
 fn a_peer_that_does_not_read_is_not_read_from_until_it_does() {
     let (mut world, addr) = world_with(App::default(), |config| {

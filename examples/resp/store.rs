@@ -4,115 +4,70 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use windlass::{Context, TimerId};
+
 /// What an entry costs beside its bytes: its places in both tables, headers of allocations.
 const ENTRY: usize = 256;
+/// Keys that one turn may bury, so that a million with one end do not hold everybody up.
+const SWEEP: usize = 10_000;
 
-/// There is no room for this.
-pub(crate) struct Full;
+/// A value, and when it ends.
+pub(crate) type Entry = (Arc<[u8]>, Option<Instant>);
 
+#[derive(Default)]
 pub(crate) struct Store {
-    entries: HashMap<Arc<[u8]>, Entry>,
-    /// The keys that have an end, the first one first.
-    ends: BTreeSet<(Instant, Arc<[u8]>)>,
+    pub(crate) entries: HashMap<Vec<u8>, Entry>,
+    /// The keys that have an end, the first one first. The loop looks when that has come.
+    pub(crate) ends: BTreeSet<(Instant, Vec<u8>)>,
+    alarm: Option<TimerId>,
     pub(crate) held: usize,
     limit: usize,
-}
-
-pub(crate) struct Entry {
-    pub(crate) value: Box<[u8]>,
-    pub(crate) end: Option<Instant>,
 }
 
 impl Store {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
-            ends: BTreeSet::new(),
-            held: 0,
             limit,
+            ..Self::default()
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::new(self.limit);
     }
 
     /// An entry whose end has passed is not there, whether or not it was buried already.
-    pub(crate) fn get(&mut self, key: &[u8], now: Instant) -> Option<&Entry> {
-        let end = self.entries.get(key)?.end;
-        if end.is_some_and(|end| end <= now) {
-            self.bury(key);
-        }
-        self.entries.get(key)
+    pub(crate) fn get(&self, key: &[u8], now: Instant) -> Option<Entry> {
+        let entry = self.entries.get(key).cloned();
+        entry.filter(|(_, end)| end.is_none_or(|end| end > now))
     }
 
-    /// Whether it was there.
-    pub(crate) fn remove(&mut self, key: &[u8], now: Instant) -> bool {
-        let there = self.get(key, now).is_some();
-        self.bury(key);
-        there
-    }
-
-    pub(crate) fn set(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-        end: Option<Instant>,
-    ) -> Result<(), Full> {
-        let old = self.entries.get(key).map_or(0, |old| cost(key, &old.value));
-        if self.held - old + cost(key, value) > self.limit {
-            return Err(Full);
+    /// Replaces what is under a key. Nothing always fits.
+    pub(crate) fn put(&mut self, key: &[u8], new: Option<Entry>) -> Result<(), &'static str> {
+        let cost = |(value, _): &Entry| 2 * key.len() + value.len() + ENTRY;
+        let others = self.held - self.entries.get(key).map_or(0, cost);
+        let held = others + new.as_ref().map_or(0, cost);
+        if held > self.limit {
+            return Err("OOM command not allowed when used memory > 'maxmemory'.");
         }
-        self.bury(key);
-        self.held += cost(key, value);
-        let key: Arc<[u8]> = key.into();
-        self.ends.extend(end.map(|end| (end, Arc::clone(&key))));
-        let value = value.into();
-        self.entries.insert(key, Entry { value, end });
+        self.held = held;
+        if let Some((_, Some(end))) = self.entries.remove(key) {
+            self.ends.remove(&(end, key.to_vec()));
+        }
+        if let Some((value, end)) = new {
+            self.ends.extend(end.map(|end| (end, key.to_vec())));
+            self.entries.insert(key.to_vec(), (value, end));
+        }
         Ok(())
     }
 
-    /// Another end, or none, for a key that may be there.
-    pub(crate) fn set_end(&mut self, key: &[u8], end: Option<Instant>) {
-        let Some((key, mut entry)) = self.entries.remove_entry(key) else {
-            return;
-        };
-        if let Some(old) = entry.end {
-            self.ends.remove(&(old, Arc::clone(&key)));
-        }
-        self.ends.extend(end.map(|end| (end, Arc::clone(&key))));
-        entry.end = end;
-        self.entries.insert(key, entry);
-    }
-
-    fn bury(&mut self, key: &[u8]) {
-        if let Some((key, entry)) = self.entries.remove_entry(key) {
-            self.held -= cost(&key, &entry.value);
-            if let Some(end) = entry.end {
-                self.ends.remove(&(end, key));
+    /// Buries what has ended, and sets the one timer for what ends next.
+    pub(crate) fn bury(&mut self, cx: &mut Context) {
+        let now = cx.now();
+        let over = |(end, _): &&(Instant, Vec<u8>)| *end <= now;
+        for _ in 0..SWEEP {
+            match self.ends.first().filter(over).cloned() {
+                Some((_, key)) => self.put(&key, None).unwrap_or_default(),
+                None => break,
             }
         }
+        self.alarm.take().map(|timer| cx.cancel_timer(timer));
+        self.alarm = self.ends.first().map(|(end, _)| cx.set_timer(*end));
     }
-
-    pub(crate) fn next_end(&self) -> Option<Instant> {
-        self.ends.first().map(|(end, _)| *end)
-    }
-
-    /// Buries at most that many whose end has passed.
-    pub(crate) fn sweep(&mut self, now: Instant, most: usize) {
-        for _ in 0..most {
-            match self.ends.first().cloned() {
-                Some((end, key)) if end <= now => self.bury(&key),
-                _ => return,
-            }
-        }
-    }
-}
-
-fn cost(key: &[u8], value: &[u8]) -> usize {
-    key.len() + value.len() + ENTRY
 }

@@ -11,7 +11,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -51,9 +51,13 @@ impl End {
 
 impl Program {
     pub fn start(name: &str, args: &[&str]) -> Self {
+        Self::with_input(name, args, Stdio::null())
+    }
+
+    pub fn with_input(name: &str, args: &[&str], stdin: impl Into<Stdio>) -> Self {
         let mut child = Command::new(example(name))
             .args(args)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -79,18 +83,36 @@ impl Program {
         (program, address)
     }
 
+    /// The other end of a standard input that was started as a pipe.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
     /// Waits for a line that contains that.
     #[track_caller]
     pub fn line(&mut self, part: &str) -> String {
         loop {
-            let line = match self.out.recv_timeout(PATIENCE) {
-                Ok(line) => line,
-                Err(why) => panic!("no line with {part:?} ({why}) behind {:?}", self.seen),
-            };
-            self.seen += &line;
+            let line = self.next_line();
             if line.contains(part) {
                 return line;
             }
+        }
+    }
+
+    /// Waits for exactly that line.
+    #[track_caller]
+    pub fn whole_line(&mut self, line: &str) {
+        while self.next_line() != line {}
+    }
+
+    #[track_caller]
+    pub fn next_line(&mut self) -> String {
+        match self.out.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                self.seen += &line;
+                line
+            }
+            Err(why) => panic!("no such line ({why}), but {:?}", self.seen),
         }
     }
 

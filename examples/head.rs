@@ -1,0 +1,88 @@
+//! Asks a web server for the head of its front page, and prints what it answers.
+//!
+//!     cargo run --release --example head -- example.org:80
+//!
+//! Shows: a client by name: the look-up, the race of its addresses and the connection all
+//! end in time; and that a stream has no messages: what comes is printed piece by piece.
+//!
+//! Shortcuts: HTTP/1.0 without a `Host`, so a server of many sites chooses one; nothing of
+//! the answer is looked at; no TLS.
+
+use std::io::{self, Write};
+use std::{process::ExitCode, thread, time::Duration};
+
+use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use windlass::{CloseReason, Closed, Conn, Context, Dial, DialId, Error, Handler, Input, Reactor};
+
+const HELP: &str = "\
+Sends `HEAD / HTTP/1.0` and prints what comes back, to the end.
+
+usage: head [--get] HOST:PORT
+
+With --get it sends `GET / HTTP/1.0`. Ten silent seconds end it.
+";
+/// How long the server may take to be connected, and to go on with its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Head {
+    method: &'static str,
+    ended: io::Result<()>,
+}
+
+impl Handler for Head {
+    type Session = ();
+
+    fn on_connect(&mut self, conn: &mut Conn<'_>, _: DialId) -> io::Result<()> {
+        conn.set_idle_timeout(Some(PATIENCE));
+        write!(conn, "{} / HTTP/1.0\r\n\r\n", self.method);
+        Ok(())
+    }
+
+    fn on_dial_error(&mut self, cx: &mut Context<'_>, _: DialId, why: &Error, _: Option<Duration>) {
+        self.ended = Err(io::Error::other(why.to_string()));
+        cx.shutdown(Duration::ZERO);
+    }
+
+    fn on_read(&mut self, _: &mut Conn, _: &mut (), input: &mut Input) -> io::Result<()> {
+        io::stdout().write_all(input.take_all())
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, _: (), closed: &Closed) {
+        if !matches!(closed.reason, CloseReason::Eof) {
+            self.ended = Err(io::Error::other(closed.reason.to_string()));
+        }
+        cx.shutdown(Duration::ZERO);
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--help" | "-h"] => write!(io::stdout(), "{HELP}"),
+        [address] if !address.starts_with('-') => ask("HEAD", address),
+        ["--get", address] | [address, "--get"] => ask("GET", address),
+        _ => {
+            eprintln!("head: it takes HOST:PORT, and --get; see --help");
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(error) = done {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn ask(method: &'static str, address: &str) -> io::Result<()> {
+    let ended = Ok(());
+    let mut reactor = Reactor::new(Head { method, ended })?;
+    reactor.dial(Dial::new(address)?.timeout(PATIENCE))?;
+    let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
+    thread::spawn(move || {
+        signals
+            .forever()
+            .all(|_| handle.shutdown(Duration::ZERO).is_ok())
+    });
+    reactor.run()?;
+    reactor.into_handler().ended
+}

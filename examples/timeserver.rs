@@ -1,0 +1,115 @@
+//! Answers questions for the time, as many as a client likes to ask on one connection.
+//!
+//!     cargo run --release --example timeserver -- 127.0.0.1:1200
+//!     cargo run --release --example client -- 127.0.0.1:1200
+//!
+//! Shows: a protocol of requests and answers on connections that live long, and the three
+//! ways to be a bad client, none of which costs anything: to ask at length (the decoder has
+//! a limit), to ask nothing (a deadline), and to send a byte now and then, which is nothing,
+//! too: only a whole request moves the deadline on.
+//!
+//! Shortcuts: the date is UTC and has no time zone to choose.
+
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+use std::{process::ExitCode, thread};
+
+use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use windlass::codec::{Decoder, Lines};
+use windlass::{Conn, Handle, Handler, Input, ListenerId, Reactor};
+
+const HELP: &str = "\
+Answers each line: `timestamp` with the seconds since 1970, anything else with the date.
+
+usage: timeserver [--after TIME] [ADDRESS]
+
+ADDRESS is what to listen on, by default 127.0.0.1:1200; port 0 is any free one.
+TIME without a request ends a connection: a number and a unit, by default 2min.
+";
+/// In bytes.
+const LONGEST_REQUEST: usize = 128;
+/// How long connections may take to finish once a stop was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+
+struct TimeServer {
+    patience: Duration,
+}
+
+impl Handler for TimeServer {
+    type Session = Lines;
+
+    fn on_accept(&mut self, conn: &mut Conn<'_>, _: ListenerId) -> io::Result<Lines> {
+        conn.set_idle_timeout(None); // there is a stricter limit
+        conn.set_read_deadline(Some(conn.now() + self.patience));
+        Ok(Lines::new(LONGEST_REQUEST))
+    }
+
+    fn on_read(&mut self, conn: &mut Conn, lines: &mut Lines, input: &mut Input) -> io::Result<()> {
+        loop {
+            let request = match lines.decode(input) {
+                Ok(Some(request)) => request,
+                Ok(None) => return Ok(()),
+                Err(too_long) => {
+                    // It is delivered before the error closes the connection.
+                    writeln!(conn, "{too_long}");
+                    return Err(too_long.into());
+                }
+            };
+            conn.set_read_deadline(Some(conn.now() + self.patience));
+            let now = conn.cx().wall().max(UNIX_EPOCH);
+            match request.trim_ascii() {
+                b"timestamp" => {
+                    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    writeln!(conn, "{}", since.as_secs())
+                }
+                _ => writeln!(conn, "{}", humantime::format_rfc3339_seconds(now)),
+            };
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let (mut address, mut after) = ("127.0.0.1:1200".to_owned(), Some(Duration::from_secs(120)));
+    let time = |text: String| humantime::parse_duration(&text).ok();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match &*arg {
+            "--help" | "-h" => return exit(write!(io::stdout(), "{HELP}")),
+            "--after" => after = args.next().and_then(time),
+            _ => address = arg,
+        }
+    }
+    let Some(after) = after else {
+        eprintln!("timeserver: --after takes a time, such as 2min; see --help");
+        return ExitCode::from(2);
+    };
+    exit(serve(&address, after))
+}
+
+fn exit(done: io::Result<()>) -> ExitCode {
+    if let Err(error) = done {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(address: &str, patience: Duration) -> io::Result<()> {
+    let mut reactor = Reactor::new(TimeServer { patience })?;
+    let id = reactor.listen(address)?;
+    stop_on_signal(reactor.handle())?;
+    if let Some(listener) = reactor.listener(id) {
+        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
+    }
+    reactor.run().map(|_| ())
+}
+
+fn stop_on_signal(handle: Handle<TimeServer>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
+            let _ = handle.shutdown(grace);
+        }
+    });
+    Ok(())
+}
