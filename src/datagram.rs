@@ -16,7 +16,8 @@ use crate::endpoint::Endpoint;
 use crate::engine::Engine;
 use crate::error::{Error, Op};
 use crate::handler::Deadline;
-use crate::kernel::PacketOption;
+use crate::kernel::{PacketOption, Prepare};
+use crate::options::prepare_option;
 use crate::packet_socket::PacketSocket;
 use crate::token::{Owner, SocketId, Token};
 
@@ -69,6 +70,7 @@ pub(crate) struct BindOptions {
     pub(crate) groups: Vec<(IpAddr, u32)>,
     pub(crate) queue_limit: Option<usize>,
     pub(crate) drop_policy: DropPolicy,
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Which datagram is lost when a socket's send queue is full.
@@ -149,6 +151,7 @@ impl Bind {
                 groups: Vec::new(),
                 queue_limit: None,
                 drop_policy: DropPolicy::default(),
+                prepare: None,
             },
         }
     }
@@ -228,6 +231,8 @@ impl Bind {
         self.options.queue_limit = Some(bytes);
         self
     }
+
+    prepare_option!(options.prepare);
 
     /// Which datagram is lost when that many wait. Default: the newest.
     pub fn drop_policy(mut self, policy: DropPolicy) -> Self {

@@ -23,10 +23,10 @@ use crate::engine::{Engine, nanos};
 use crate::error::{Cause, Error, Op, Place};
 use crate::fd::{self, Connecting};
 use crate::kernel::{
-    Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Readiness,
+    Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,
 };
-use crate::options::{self, stream_options};
+use crate::options::{self, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -54,6 +54,7 @@ pub struct Dial {
     local: Option<Addr>,
     attempt_delay: Option<Duration>,
     options: StreamOptions,
+    prepare: Option<Prepare>,
     reconnect: Option<Backoff>,
 }
 
@@ -122,6 +123,8 @@ impl Dial {
 
     stream_options!("the connection");
 
+    prepare_option!(prepare);
+
     fn to(target: Target) -> Self {
         Self {
             target,
@@ -130,6 +133,7 @@ impl Dial {
             local: None,
             attempt_delay: None,
             options: options::of_a_stream(),
+            prepare: None,
             reconnect: None,
         }
     }
@@ -352,6 +356,7 @@ impl Dialing {
             transport: self.network().transport(),
             local: self.dial.local.clone(),
             stream: self.dial.options,
+            prepare: self.dial.prepare.clone(),
         }
     }
 

@@ -324,6 +324,7 @@ mod tests {
             backlog: 16,
             reuse_port: false,
             stream: StreamOptions::default(),
+            prepare: None,
         };
         let listener = kernel.listen(&spec).unwrap();
         let client = kernel.new_client(addr).unwrap();

@@ -26,8 +26,9 @@ use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
 use crate::fd::{self, Accepted};
-use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, StreamOptions, Transport};
-use crate::options::{self, stream_options};
+use crate::kernel::Transport;
+use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
+use crate::options::{self, prepare_option, stream_options};
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -54,6 +55,7 @@ pub struct Listen {
     overload: Option<Overload>,
     options: StreamOptions,
     path: PathRules,
+    prepare: Option<Prepare>,
 }
 
 /// What is to be done about a Unix path.
@@ -119,6 +121,7 @@ impl Listen {
                 repair: true,
                 unlink: None,
             },
+            prepare: None,
         }
     }
 
@@ -154,6 +157,8 @@ impl Listen {
     }
 
     stream_options!("accepted connections");
+
+    prepare_option!(prepare);
 
     /// Permission bits of a Unix path, as in chmod(2): who may connect needs `w` (on Linux;
     /// some systems look at the directory alone). They hold before anybody can connect.
@@ -354,6 +359,7 @@ impl Listener {
                     reuse_port: listen.reuse_port,
                     options: listen.options,
                     path: rules,
+                    prepare: listen.prepare,
                 };
                 let bound = bind(&mut endpoint, spec, engine)?;
                 let addr = own_address(&bound, engine)?;
@@ -897,12 +903,13 @@ struct Bound {
     path: Option<Owned>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Spec {
     backlog: u32,
     reuse_port: bool,
     options: StreamOptions,
     path: PathRules,
+    prepare: Option<Prepare>,
 }
 
 /// Tries the endpoint's candidates in order; the error is that of the first.
@@ -930,6 +937,7 @@ fn bind(endpoint: &mut Endpoint, spec: Spec, engine: &mut Engine) -> Result<Boun
             backlog: i32::try_from(spec.backlog).unwrap_or(i32::MAX),
             reuse_port: spec.reuse_port,
             stream: spec.options,
+            prepare: spec.prepare.clone(),
         };
         match bind_one(&listen, spec.path, engine) {
             Ok((fd, path)) => return Ok(Bound { fd, network, path }),

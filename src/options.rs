@@ -41,4 +41,26 @@ macro_rules! stream_options {
     };
 }
 
+/// The setter of a builder with a field `prepare: Option<Prepare>`.
+macro_rules! prepare_option {
+    ($($field:ident).+) => {
+        /// Has `act` do to the socket what this crate has no option for (SO_BINDTODEVICE,
+        /// IP_TRANSPARENT, TCP_FASTOPEN, SO_MARK, …): after its other options are set, before
+        /// it is bound or connected, once for each socket that is made. It runs on the loop's
+        /// thread and must not block. Go's `Control`.
+        ///
+        /// An error of its comes out where that of the system call would, as in
+        /// `listen tcp :80: prepare: operation not permitted`. It is not called for adopted
+        /// sockets, nor in a simulated world, where there is no descriptor.
+        pub fn prepare(
+            mut self,
+            act: impl Fn(std::os::fd::BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static,
+        ) -> Self {
+            self.$($field).+ = Some($crate::kernel::Prepare::new(act));
+            self
+        }
+    };
+}
+
+pub(crate) use prepare_option;
 pub(crate) use stream_options;

@@ -1026,6 +1026,7 @@ fn spec(network: Network, options: &BindOptions) -> BindSpec {
         destinations: options.destinations,
         receive_buffer: options.receive_buffer,
         send_buffer: options.send_buffer,
+        prepare: options.prepare.clone(),
     }
 }
 

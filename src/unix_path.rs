@@ -123,6 +123,7 @@ mod tests {
             backlog: 4,
             reuse_port: false,
             stream: StreamOptions::default(),
+            prepare: None,
         })
     }
 

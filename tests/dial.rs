@@ -391,7 +391,7 @@ fn nobody_to_dial_is_told_by_a_callback() {
 #[test]
 fn our_own_end_can_be_chosen() {
     let (listener, addr) = listener();
-    let local = "127.0.0.2:0".parse::<std::net::SocketAddr>().unwrap();
+    let local = "127.0.0.2:0".parse::<SocketAddr>().unwrap();
     let client = Loop::dialing(dial(addr).local_addr(local));
     let (_server, peer) = listener.accept().unwrap();
     assert_eq!(peer.ip(), local.ip());

@@ -20,7 +20,7 @@ use util::{PATIENCE, ms};
 use windlass::sim::{Call, Remote, World};
 use windlass::{
     Closed, Conn, ConnId, Context, Dial, DialId, Error, Handler, Input, Keepalive, ListenerId,
-    Reactor,
+    Reactor, UnixAddr,
 };
 
 use Remote::{Accepts, AcceptsAfter, Refuses, Silent};
@@ -265,6 +265,19 @@ fn our_own_end_may_be_any_address_of_the_peers_family_or_a_wildcard() {
 }
 
 // Go 82, TestDialerLocalAddr.
+// Go 83, TestDialerLocalAddr: adapted, an IP address has no kind of its own here.
+#[test]
+fn our_own_end_of_another_kind_is_a_mismatch() {
+    let mut world = world();
+    world.remote(at(V4), Accepts);
+    let path = UnixAddr::from_path("/some/path").unwrap();
+    world.dial(Dial::from(at(V4)).local_addr(path)).unwrap();
+    world.run();
+    let says = "dial tcp: address /some/path: mismatched local address type";
+    assert_eq!(failures(&world), [says]);
+    assert_eq!(world.calls(Call::Socket), 0);
+}
+
 #[test]
 fn our_own_end_of_the_other_family_suits_no_address() {
     for (dialed, local, network) in [

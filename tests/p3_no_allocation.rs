@@ -11,12 +11,14 @@ mod util;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread;
 
-use util::{connect, ip, ms, round_trip};
-use windlass::{Conn, Deadline, Handler, Input, ListenerId, Reactor, TimerId};
+use util::{PATIENCE, connect, ip, ms, round_trip};
+use windlass::{
+    Bind, Conn, Datagram, Deadline, Delivery, Handler, Input, ListenerId, Reactor, Socket, TimerId,
+};
 
 const CLIENTS: usize = 10;
 const WARM_UP: usize = 2_000;
@@ -166,6 +168,77 @@ fn requests_in_successive_turns_allocate_nothing_either() {
         ask(&mut reactor, at % 2);
     }
     assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+/// Datagrams that one round sends before it looks at the answers: more than one receive
+/// call brings.
+const BURST: usize = 40;
+
+/// Sends each datagram back; to whom it is connected to, if it is.
+#[derive(Default)]
+struct Packets {
+    dropped: u64,
+}
+
+impl Handler for Packets {
+    type Session = ();
+
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {
+        let delivery = match socket.peer_addr() {
+            Some(_) => socket.send(datagram.bytes()),
+            None => socket.send_to(datagram.bytes(), datagram.from()),
+        };
+        self.dropped += u64::from(delivery != Delivery::Queued);
+    }
+}
+
+// Go 147, TestAllocs: no datagram costs an allocation, whether its socket is connected or not.
+#[test]
+fn a_datagram_there_and_back_allocates_nothing() {
+    for connected in [false, true] {
+        for destinations in [false, true] {
+            let what = format!("connected: {connected}, destinations: {destinations}");
+            assert_eq!(allocations_of_packets(connected, destinations), 0, "{what}");
+        }
+    }
+}
+
+/// Allocations of a warm loop while bursts of datagrams go there and back.
+fn allocations_of_packets(connected: bool, destinations: bool) -> u64 {
+    let mut reactor = Reactor::new(Packets::default()).unwrap();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let bind = if connected {
+        Bind::connect(peer.local_addr().unwrap()).unwrap()
+    } else {
+        Bind::new("127.0.0.1:0").unwrap()
+    };
+    let socket = reactor.bind(bind.destinations(destinations)).unwrap();
+    let to = ip(reactor.socket(socket).unwrap().local_addr().unwrap());
+    let mut burst = || {
+        for _ in 0..BURST {
+            peer.send_to(&REQUEST, to).unwrap();
+        }
+        let wanted = reactor.stats().datagrams_sent + BURST as u64;
+        while reactor.stats().datagrams_sent < wanted {
+            let _ = reactor.turn(Some(ms(10))).unwrap();
+        }
+        let mut answer = [0; 2 * REQUEST.len()];
+        for _ in 0..BURST {
+            let n = peer.recv(&mut answer).unwrap();
+            assert_eq!(answer[..n], REQUEST);
+        }
+    };
+    for _ in 0..WARM_UP / BURST {
+        burst();
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..REQUESTS / BURST {
+        burst();
+    }
+    let allocations = ALLOCATIONS.get() - before;
+    assert_eq!(reactor.handler().dropped, 0);
+    allocations
 }
 
 /// Allocations of a warm loop during [`REQUESTS`] requests.

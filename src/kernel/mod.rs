@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -179,6 +179,37 @@ pub(crate) enum Transport {
     Raw(u8),
 }
 
+/// What the application does to a socket of its own before it is bound or connected.
+#[derive(Clone)]
+pub(crate) struct Prepare(Arc<dyn Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync>);
+
+impl Prepare {
+    pub(crate) fn new(
+        act: impl Fn(BorrowedFd<'_>) -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(act))
+    }
+
+    pub(crate) fn run(&self, socket: BorrowedFd<'_>) -> std::io::Result<()> {
+        (self.0)(socket)
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepare")
+    }
+}
+
+/// Equal if it is the very same.
+impl PartialEq for Prepare {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Prepare {}
+
 /// Everything that opening one listening socket needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListenSpec {
@@ -194,6 +225,8 @@ pub(crate) struct ListenSpec {
     pub(crate) backlog: i32,
     pub(crate) reuse_port: bool,
     pub(crate) stream: StreamOptions,
+    /// The last thing before bind.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Everything that a socket needs before it connects.
@@ -207,6 +240,8 @@ pub(crate) struct DialSpec {
     /// that of the remote's family.
     pub(crate) local: Option<Addr>,
     pub(crate) stream: StreamOptions,
+    /// The last thing before bind, or before connect.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Everything that opening one socket for datagrams needs.
@@ -232,6 +267,8 @@ pub(crate) struct BindSpec {
     pub(crate) destinations: bool,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
+    /// The last thing before bind, or before connect.
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// One option of a datagram socket, changed while it is open.

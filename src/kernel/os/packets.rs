@@ -14,7 +14,7 @@ use socket2::{SockAddr, SockAddrStorage, Socket, socklen_t};
 use super::control::{Control, ControlMessage, space};
 use super::names::{canonical, mapped, own_addr, sock_addr, to_addr, unix_name};
 use super::options::as_int;
-use super::sockets::{bind_and_admit, open, refused, share_port};
+use super::sockets::{bind_and_admit, open, refused, run, share_port};
 use super::{SEND_FLAGS, fault, last_errno, set_flag};
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::{
@@ -107,6 +107,7 @@ pub(super) fn opened(spec: &BindSpec) -> Result<(Socket, Known), Fault> {
     let socket = open(decides, spec.transport).map_err(fault("socket"))?;
     let known = known_of(decides, spec);
     prepare(&socket, spec, known).map_err(fault("setsockopt"))?;
+    run(spec.prepare.as_ref(), &socket)?;
     let made = match &spec.local {
         Some(local) => {
             let addr = own_addr(local, decides).map_err(refused("bind"))?;

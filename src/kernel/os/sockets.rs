@@ -4,6 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::names::{canonical, own_addr, sock_addr};
 use super::options::apply_to;
 use super::{fault, option};
 use crate::address::Addr;
-use crate::kernel::{DialSpec, Errno, Fault, Fd, ListenSpec, Transport};
+use crate::kernel::{DialSpec, Errno, Fault, Fd, ListenSpec, Prepare, Transport};
 
 const LOG_TARGET: &str = super::LOG_TARGET;
 
@@ -21,6 +22,7 @@ pub(super) fn listening(spec: &ListenSpec) -> Result<Socket, Fault> {
     // Dropping the socket closes it, so each step may simply fail.
     let socket = open(&spec.addr, spec.transport).map_err(fault("socket"))?;
     prepare_listener(&socket, spec).map_err(fault("setsockopt"))?;
+    run(spec.prepare.as_ref(), &socket)?;
     let addr = sock_addr(&spec.addr).map_err(refused("bind"))?;
     let made = bind_and_admit(&socket, &addr, &spec.addr, spec.mode)?;
     socket.listen(spec.backlog).map_err(fault("listen"))?;
@@ -36,11 +38,19 @@ pub(super) fn dialing(spec: &DialSpec) -> Result<Socket, Fault> {
         let remote = &spec.remote;
         log::debug!(target: LOG_TARGET, "an option of a socket to {remote}: {error}");
     }
+    run(spec.prepare.as_ref(), &socket)?;
     if let Some(local) = &spec.local {
         let local = own_addr(local, &spec.remote).map_err(refused("bind"))?;
         socket.bind(&local).map_err(fault("bind"))?;
     }
     Ok(socket)
+}
+
+/// What the application wants to be done to the socket itself.
+pub(super) fn run(prepare: Option<&Prepare>, socket: &Socket) -> Result<(), Fault> {
+    prepare.map_or(Ok(()), |prepare| {
+        prepare.run(socket.as_fd()).map_err(fault("prepare"))
+    })
 }
 
 /// A nonblocking, close-on-exec socket of the family that `addr` is of.

@@ -53,6 +53,7 @@ fn spec(addr: impl Into<SocketAddr>) -> ListenSpec {
         backlog: 16,
         reuse_port: false,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 
@@ -693,6 +694,7 @@ fn to(remote: impl Into<SocketAddr>) -> DialSpec {
         transport: Transport::Stream,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 

@@ -29,6 +29,7 @@ fn spec(backlog: i32) -> ListenSpec {
         backlog,
         reuse_port: false,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 

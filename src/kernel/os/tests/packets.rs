@@ -26,6 +26,7 @@ fn datagrams() -> BindSpec {
         destinations: false,
         receive_buffer: None,
         send_buffer: None,
+        prepare: None,
     }
 }
 

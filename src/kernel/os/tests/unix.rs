@@ -24,6 +24,7 @@ fn dial_to(listener: &ListenSpec) -> DialSpec {
         transport: listener.transport,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 

@@ -17,6 +17,7 @@ fn dial_spec(remote: SocketAddr) -> DialSpec {
         transport: Transport::Stream,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 

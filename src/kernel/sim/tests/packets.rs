@@ -28,6 +28,7 @@ pub(super) fn bound(local: Option<&str>, remote: Option<&str>) -> BindSpec {
         destinations: false,
         receive_buffer: None,
         send_buffer: None,
+        prepare: None,
     }
 }
 
@@ -546,6 +547,38 @@ fn a_full_unix_queue_tells_of_room_only_whoever_is_connected_to_it() {
         assert_eq!(edges.is_empty(), !connected, "{edges:?}");
         assert_eq!(post.send(b"x", to), Ok(1));
     }
+}
+
+#[test]
+fn a_socket_that_receives_or_closes_makes_room_for_those_connected_to_it() {
+    for closes in [false, true] {
+        let mut kernel = SimKernel::new(1);
+        let reader = kernel.bind(&bound(Some("/run/log"), None)).unwrap();
+        let mut post = Post::on(kernel, &bound(None, Some("/run/log")));
+        while post.send(b"x", None).is_ok() {}
+        assert!(post.poll().is_empty());
+        if closes {
+            post.kernel.close(reader);
+        } else {
+            let mut batch = Batch::new(1, 1);
+            post.kernel.receive(reader, &mut batch).unwrap();
+        }
+        assert_eq!(post.poll(), [(SOCKET, W)]);
+        assert_eq!(post.send(b"x", None).is_ok(), !closes);
+    }
+}
+
+#[test]
+fn a_client_has_a_name_of_its_own() {
+    let mut post = Post::new(&bound(Some("127.0.0.1:53"), None));
+    post.client("10.0.0.9:53");
+    for taken in ["127.0.0.1:53", "10.0.0.9:53"] {
+        let again = post.kernel.new_packet_peer(&at(taken));
+        assert_eq!(again, errno(libc::EADDRINUSE));
+    }
+    let wide = bound(Some("0.0.0.0:5353"), None);
+    post.client("10.0.0.9:5353");
+    assert!(post.kernel.bind(&wide).is_ok(), "its host is another");
 }
 
 #[test]

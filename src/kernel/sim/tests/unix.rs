@@ -23,6 +23,7 @@ fn dial_spec(path: &str, transport: Transport) -> DialSpec {
         transport,
         local: None,
         stream: StreamOptions::default(),
+        prepare: None,
     }
 }
 
@@ -402,23 +403,46 @@ fn both_ends_of_one_host_part_as_strangers_do() {
 
 #[test]
 fn what_found_no_room_reaches_the_other_end_of_one_host_after_a_close() {
-    let mut kernel = SimKernel::new(1);
-    kernel.set_buffers(4, 4);
-    let mut world = host_of(kernel, Transport::Stream);
-    let (near, _) = world.dial_unix(PATH, Transport::Stream);
-    let (far, _) = world.kernel.accept(world.listener).unwrap();
-    let mut sent = 0;
-    while let Ok(count) = world.kernel.write(near, &[7; 5]) {
-        sent += count;
+    for unread in [false, true] {
+        let mut kernel = SimKernel::new(1);
+        kernel.set_buffers(4, 4);
+        let mut world = host_of(kernel, Transport::Stream);
+        let (near, _) = world.dial_unix(PATH, Transport::Stream);
+        let (far, _) = world.kernel.accept(world.listener).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = world.kernel.write(near, &[7; 5]) {
+            sent += count;
+        }
+        if unread {
+            world.kernel.write(far, b"x").unwrap();
+        }
+        world.register(far);
+        world.poll();
+        world.kernel.close(near);
+        assert_eq!(world.poll().len(), 1, "it may write, to be told of the end");
+        assert_eq!(world.kernel.write(far, b"x"), errno(libc::EPIPE));
+        let (mut got, mut end) = (0, world.read(far, 3));
+        while let Ok(piece) = &end
+            && !piece.is_empty()
+        {
+            got += piece.len();
+            end = world.read(far, 3);
+        }
+        assert_eq!((sent, got), (16, 16));
+        assert_eq!(end.is_err(), unread);
     }
-    world.kernel.close(near);
-    let mut got = 0;
-    while let piece = world.read(far, 3).unwrap()
-        && !piece.is_empty()
-    {
-        got += piece.len();
-    }
-    assert_eq!((sent, got), (16, 16));
+}
+
+#[test]
+fn the_end_that_came_first_hides_no_reset_of_a_unix_socket() {
+    let mut world = host(Transport::Stream);
+    let (peer, fd) = world.unix_pair();
+    world.kernel.peer_pause(peer);
+    world.kernel.peer_shutdown(peer);
+    world.kernel.write(fd, b"unread").unwrap();
+    world.kernel.peer_close(peer);
+    assert_eq!(world.read(fd, 1), errno(libc::ECONNRESET));
+    assert_eq!(world.read(fd, 1).unwrap(), b"");
 }
 
 #[test]
