@@ -266,6 +266,16 @@ impl End {
         name.is_some_and(|name| overlap((to, true), (name, self.only_v6)))
     }
 
+    /// What a wildcard means to this end: the host of the process, in its own family.
+    pub(super) fn reachable(&self, to: &Addr) -> Addr {
+        match (self.name.as_socket_addr(), to.as_socket_addr()) {
+            (Some(own), Some(any)) if any.ip().is_unspecified() => {
+                SocketAddr::new(loopback(own), any.port()).into()
+            }
+            _ => to.clone(),
+        }
+    }
+
     /// Whether a socket of this kind can send there at all.
     pub(super) fn may_reach(&self, to: SocketAddr) -> Result<(), Errno> {
         let unknown = Errno(libc::EAFNOSUPPORT);

@@ -134,15 +134,17 @@ impl SimKernel {
         self.packets.ends[peer.0].name.clone()
     }
 
-    /// What the network makes of it, no sender is told; a Unix socket says at once.
+    /// What the network makes of it, no sender is told; a Unix socket says at once. "Any
+    /// address" is the loopback of the client's own family.
     pub(crate) fn packet_peer_send(
         &mut self,
         peer: PacketPeer,
         to: &Addr,
         bytes: &[u8],
     ) -> Result<(), Errno> {
+        let near = self.packets.ends[peer.0].reachable(to);
         let (names, dice) = (&self.names, &mut self.dice);
-        let result = self.packets.send(peer.0, bytes, Some(to), names, dice);
+        let result = self.packets.send(peer.0, bytes, Some(&near), names, dice);
         let count = bytes.len();
         self.note(|| format!("{peer:?} sends {count} bytes to {to}: {result:?}"));
         result

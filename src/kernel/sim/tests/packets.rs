@@ -305,6 +305,18 @@ fn an_address_is_needed_and_must_be_reachable() {
 }
 
 #[test]
+fn a_client_of_either_family_reaches_a_wildcard_of_both() {
+    let mut post = Post::new(&bound(Some("[::]:53"), None));
+    for name in ["10.0.0.9:5000", "[2001:db8::9]:5000"] {
+        let client = post.client(name);
+        post.tell(client, "[::]:53", b"x");
+        assert_eq!(post.receive(), Ok(vec![(at(name), b"x".to_vec())]));
+        assert_eq!(post.send(b"reply", Some(name)), Ok(1));
+        assert_eq!(post.heard(client), [b"reply"]);
+    }
+}
+
+#[test]
 fn the_longest_datagram_is_what_sixteen_bits_can_say() {
     let mut post = Post::new(&bound(Some("[::]:53"), None));
     for (to, most) in [("10.0.0.9:1", 65_507), ("[2001:db8::9]:1", 65_527)] {
