@@ -15,14 +15,18 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use windlass::sim::{Call, Remote, World};
 use windlass::{Addr, Backoff, Conn, Dial, Error, Flow, Listen, Turn, UnixAddr};
 
 use host::{Dir, Host, Node, PATIENCE, Said, url};
-use process::{Puppet, alone, role, say};
+#[cfg(target_os = "linux")]
+use process::alone;
+use process::{Puppet, role, say};
 
 fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
