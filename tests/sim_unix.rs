@@ -106,7 +106,7 @@ fn a_stale_socket_is_taken_over_and_a_file_is_not() {
     world.connect_unix(PATH);
     world.leave_file("/run/file");
     let error = world.try_listen("unix:///run/file").unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(98));
+    assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
     assert!(world.file_exists("/run/file"));
 }
 
@@ -197,7 +197,7 @@ fn an_upstream_at_a_path_is_dialed() {
         world.dial(format!("unix://{path}")).unwrap();
     }
     world.run();
-    assert_eq!(world.handler().failed, [2, 111]);
+    assert_eq!(world.handler().failed, [libc::ENOENT, libc::ECONNREFUSED]);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_loop_dials_its_own_path() {
         let mut world = World::new(7, Echo::default());
         world.faults().latency(Duration::from_secs(1));
         world.try_listen(format!("{network}://@self")).unwrap();
-        world.faults().fail(Call::Write, 11, 3);
+        world.faults().fail(Call::Write, libc::EAGAIN, 3);
         world.dial(format!("{network}://@self")).unwrap();
         world.run();
         assert_eq!(world.handler().inputs, [b"hello", b"hello"]);
