@@ -135,7 +135,8 @@ pub struct Config {
 
     // Memory.
     /// The one buffer that all connections are read into. 256 KiB. Larger takes fewer
-    /// calls for bulk input; it exists once per loop, not per connection.
+    /// calls for bulk input; it exists once per loop, not per connection. A record (network
+    /// `unixpacket`) that is longer ends its connection.
     pub read_buffer: usize,
     /// Limits of each connection that was not given others.
     pub limits: Limits,

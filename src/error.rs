@@ -484,8 +484,8 @@ pub enum CloseReason {
     Eof,
     /// The handler asked for it, while the peer had not finished. The handler knows why.
     Local,
-    /// A callback answered this error. What was written before was flushed. The handler's
-    /// move: the error is its own.
+    /// A callback answered this error, or left part of a record unconsumed. What was written
+    /// before was flushed. The handler's move: the error is its own.
     Handler(io::Error),
     /// A time limit of ours passed and `on_timeout` did not take the matter up, or what
     /// was written could not be flushed in time. The peer was too slow or is gone; if it
@@ -499,7 +499,9 @@ pub enum CloseReason {
     /// less while `write` answers full, or raise the limit.
     Overflow,
     /// The handler left more input unconsumed than the limit for one connection: the peer
-    /// sent a message that is too long, or the handler waits for an end that never comes.
+    /// sent a message that is too long, or the handler waits for an end that never comes. Or
+    /// the peer sent a record (network `unixpacket`) longer than
+    /// [`Config::read_buffer`](crate::Config::read_buffer).
     InputTooLong,
     /// The loop was stopped and the time that it was granted ran out, or the connection
     /// took the stop as its end. The peer's move: come back when the server does.

@@ -105,6 +105,9 @@ pub trait Handler: Sized {
     /// what came since. What is not consumed stays for next time, up to
     /// [`Limits::input`](crate::Limits::input).
     ///
+    /// On network `unixpacket`, `input` is exactly one record, which has to be consumed whole:
+    /// one that is not ends the connection with [`CloseReason::Handler`].
+    ///
     /// The default consumes and forgets everything.
     ///
     /// # Errors
