@@ -107,13 +107,13 @@ impl Handler for Relay {
 
 fn main() -> ExitCode {
     util::main(HELP, |mut args| {
-        let idle = Duration::from_secs(args.option::<u32>("--idle", 300).into());
-        let [listen, dial] = args.rest(["127.0.0.1:3002", "127.0.0.1:3000"]);
+        let idle = Duration::from_secs(args.option::<u32>("--idle", 300)?.into());
+        let [listen, dial] = args.rest(["127.0.0.1:3002", "127.0.0.1:3000"])?;
         let (server, sides) = (Dial::new(&*dial)?, HashMap::new());
         let mut config = Config::default();
         // A side that takes nothing is as good as silent, and has as much time.
         (config.idle_timeout, config.write_stall_timeout) = (idle, idle);
         let reactor = Reactor::with_config(Relay { server, sides }, config)?;
-        util::serve(reactor, &listen)
+        util::serve(reactor, &*listen)
     })
 }
