@@ -95,7 +95,7 @@ fn stop_on_signal(handle: Handle<Echo>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     // The first signal begins a graceful stop, the second one leaves no time for it.
     thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
+        for (grace, _) in [GRACE, Duration::ZERO].into_iter().zip(&mut signals) {
             let _ = handle.shutdown(grace); // fails only if the loop has ended already
         }
         thread::sleep(GRACE / 5);

@@ -96,7 +96,7 @@ fn main() -> ExitCode {
             Some(_) => {
                 let dial = Dial::new(&*address)?;
                 reactor.dial(dial.reconnect(Backoff::new(RETRY[0], RETRY[1])))?;
-                util::run(&mut reactor).map(drop)
+                util::ask(reactor, |_| Ok(()))
             }
             None => Err(util::refusal("it takes `serve` or `client`")),
         }

@@ -95,8 +95,9 @@ fn serve(bind: Bind) -> io::Result<()> {
     let id = reactor.bind(bind)?;
     let local = reactor.socket(id).and_then(|socket| socket.local_addr());
     let local = local.ok_or(io::ErrorKind::NotFound)?;
+    util::stop_on_signal(&reactor)?;
     writeln!(io::stdout(), "listening on {local}")?;
-    util::run(&mut reactor).map(drop)
+    reactor.run().map(drop)
 }
 
 fn ask(bind: Bind, to: Option<Addr>) -> io::Result<()> {

@@ -511,7 +511,11 @@ fn dial_tells_a_refused_datagram_and_goes_on() {
     let open = TcpListener::bind("127.0.0.1:0").unwrap();
     let open = (open.local_addr().unwrap().to_string(), open);
     let end = Program::start("dial", &[&format!("udp://{closed}"), &open.0]).end();
-    assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+    assert_eq!(
+        (end.code, end.err.as_str()),
+        (Some(1), "1 failed\n"),
+        "{end:?}"
+    );
     let lines: Vec<_> = end.out.lines().collect();
     assert!(lines[0].ends_with("connection refused"), "{end:?}");
     assert!(

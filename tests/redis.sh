@@ -77,7 +77,7 @@ session() {
     answers 1 del ship
     answers "" get ship
     answers "" command docs
-    answers $'save\n' config get save
+    answers save config get save
     answers "ERR unknown command, or wrong number of arguments, for 'hoist'" hoist it
     answers 1 expire count 1
     local tries

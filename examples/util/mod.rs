@@ -59,8 +59,10 @@ where
     L::Error: Into<Error>,
 {
     let address = listen(&mut reactor, at)?;
+    // Whoever reads this line may send a signal at once.
+    stop_on_signal(&reactor)?;
     writeln!(io::stdout(), "listening on {address}")?;
-    run(&mut reactor).map(drop)
+    reactor.run().map(drop)
 }
 
 /// Begins to listen, and answers where: port 0 has become a real one.
@@ -81,19 +83,21 @@ pub(crate) fn ask<H: Handler + 'static>(
     mut reactor: Reactor<H>,
     how: impl FnOnce(H) -> io::Result<()>,
 ) -> io::Result<()> {
-    match run(&mut reactor)? {
-        true => how(reactor.into_handler()),
-        false => Ok(()),
+    let signalled = stop_on_signal(&reactor)?;
+    reactor.run()?;
+    match signalled.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => how(reactor.into_handler()),
     }
 }
 
-/// Lets the loop turn until it ends; whether that was by itself, and not at a signal.
-pub(crate) fn run<H: Handler + 'static>(reactor: &mut Reactor<H>) -> io::Result<bool> {
+/// Has the loop shut down at the first signal; whether there has been one.
+pub(crate) fn stop_on_signal<H: Handler + 'static>(
+    reactor: &Reactor<H>,
+) -> io::Result<Arc<AtomicBool>> {
     let handle = reactor.handle();
-    // To ask fails only when the loop has ended, and then the program does, too.
-    let signalled = on_signal(move |grace| _ = handle.shutdown(grace))?;
-    reactor.run()?;
-    Ok(!signalled.load(Ordering::Relaxed))
+    // It fails only when the loop has ended, and then the program does, too.
+    on_signal(move |grace| _ = handle.shutdown(grace))
 }
 
 /// Calls `stop` at the first Ctrl-C or SIGTERM, on a thread of its own, with the time that
@@ -104,7 +108,7 @@ pub(crate) fn on_signal(stop: impl Fn(Duration) + Send + 'static) -> io::Result<
     let signalled = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&signalled);
     thread::Builder::new().spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
+        for (grace, _) in [GRACE, Duration::ZERO].into_iter().zip(&mut signals) {
             told.store(true, Ordering::Relaxed);
             stop(grace);
         }
