@@ -51,7 +51,7 @@ fn each_example_says_how_it_is_used() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_one_line_with_a_hint_and_status_1() {
-    let nonsense: [(&str, &[&str]); 49] = [
+    let nonsense: [(&str, &[&str]); 50] = [
         ("backlog", &["sometimes"]),
         ("backlog", &["--every", "0s"]),
         ("backlog", &["--every", "99999999999s"]),
@@ -90,6 +90,7 @@ fn a_command_line_that_makes_no_sense_is_one_line_with_a_hint_and_status_1() {
         ("prefork", &["127.0.0.1:0", "127.0.0.1:0"]),
         ("proxy", &["--idle", "soon"]),
         ("proxy", &["--idle"]),
+        ("proxy", &["--idle", "0s"]),
         ("proxy", &["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]),
         ("resp", &["--port"]),
         ("resp", &["--memory", "much"]),
@@ -227,7 +228,7 @@ fn a_client_that_is_stopped_prints_what_is_under_way_and_ends_well() {
             assert_eq!(client.next_line(), "early\n", "{name}");
             client.signal(signal);
             server.write_all(b"late\n").unwrap();
-            drop(server);
+            util::finish(&server);
             let end = client.end();
             assert_eq!(end.out, "early\nlate\n", "{name}: {end:?}");
             assert_eq!((end.code, &*end.err), (Some(0), ""), "{name}: {end:?}");

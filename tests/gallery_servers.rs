@@ -273,7 +273,7 @@ fn proxy_resets_clients_whose_server_cannot_be_reached_and_serves_on() {
 fn proxy_resets_both_sides_when_nothing_moves() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = server.local_addr().unwrap().to_string();
-    let (_proxy, address) = Program::listening("proxy", &["--idle", "1", "127.0.0.1:0", &target]);
+    let (_proxy, address) = Program::listening("proxy", &["--idle", "1s", "127.0.0.1:0", &target]);
     let began = Instant::now();
     let mut client = dial(&address);
     let mut accepted = server.accept().unwrap().0;

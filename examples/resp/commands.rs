@@ -59,7 +59,8 @@ pub(crate) fn run(store: &mut Store, conn: &mut Conn, words: &[&[u8]]) -> Result
 
 /// The new number. It ends when the old one would have.
 fn increment(store: &mut Store, key: &[u8], now: Instant) -> Result<i64, String> {
-    let (value, end) = store.get(key, now).unwrap_or((b"0"[..].into(), None));
+    let old = store.get(key, now);
+    let (value, end) = old.unwrap_or_else(|| (b"0"[..].into(), None));
     let next = integer(&value)?.checked_add(1);
     let next = next.ok_or("ERR increment or decrement would overflow")?;
     store.put(key, Some((next.to_string().as_bytes().into(), end)))?;
