@@ -51,17 +51,6 @@ fn an_address_that_cannot_be_listened_on_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_port_in_use_is_one_line_and_status_1() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let line = format!("listen tcp {address}: bind: address already in use\n");
-    for name in SERVERS {
-        let end = Program::start(name, &[&address]).end();
-        assert_eq!(end.failure(), (Some(1), line.as_str()), "{name}");
-    }
-}
-
-#[test]
 fn a_privileged_port_is_one_line_and_status_1() {
     let Some(mut command) = unprivileged("echo") else {
         println!("skipped: here every user may listen on port 1");

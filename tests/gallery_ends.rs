@@ -128,11 +128,32 @@ fn an_argument_that_is_not_utf_8_is_one_line_and_status_1() {
 // Servers.
 
 #[test]
+fn a_port_in_use_is_one_line_and_status_1() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
+    let in_use = format!("listen tcp {taken}: bind: address already in use\n");
+    for (name, args) in SERVERS {
+        let (_, options) = args.split_last().unwrap();
+        let args = [options, &[&taken]].concat();
+        let end = Program::start(name, &args).end();
+        assert_eq!(end.failure(), (Some(1), &*in_use), "{name} {args:?}");
+    }
+    let held = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
+    let end = Program::start("udp", &["serve", &taken]).end();
+    let in_use = format!("listen udp {taken}: bind: address already in use\n");
+    assert_eq!(end.failure(), (Some(1), &*in_use));
+}
+
+#[test]
 fn each_server_ends_well_at_a_signal_with_a_client_connected() {
     for (name, args) in SERVERS {
         for signal in ["TERM", "INT"] {
-            let (server, address, _behind) = serving(name, args);
+            let (server, address, behind) = serving(name, args);
             let mut client = connect(address);
+            if behind.is_some() {
+                util::round_trip(&mut client, b"joined");
+            }
             server.signal(signal);
             // Both say that this was all.
             util::finish(&client);

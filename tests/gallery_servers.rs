@@ -28,19 +28,12 @@ const SERVERS: [&str; 4] = ["resp", "proxy", "prefork", "workers"];
 // What all of them do.
 
 #[test]
-fn an_address_that_cannot_be_listened_on_is_one_line_and_status_1() {
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = held.local_addr().unwrap().to_string();
+fn an_address_that_makes_no_sense_is_one_line_and_status_1() {
     let nonsense = "listen tcp: address nonsense: missing port in address\n";
-    let in_use = format!("listen tcp {taken}: bind: address already in use\n");
     for name in SERVERS {
         let end = Program::start(name, &["nonsense"]).end();
         assert_eq!(end.failure(), (Some(1), nonsense), "{name}");
-        let end = Program::start(name, &[&taken]).end();
-        assert_eq!(end.failure(), (Some(1), in_use.as_str()), "{name}");
     }
-    let end = Program::start("workers", &["--reuse-port", &taken]).end();
-    assert_eq!(end.failure(), (Some(1), in_use.as_str()));
 }
 
 // resp
