@@ -3,16 +3,18 @@
 //! | room | owns |
 //! |---|---|
 //! | `workload` | the registry: add a family of workloads there, in one line |
-//! | `echo` | a family: what its servers answer, and what is sent to them |
+//! | `echo`, `churn`, `sink` | the families: what is served, and what is asked for |
 //! | `answer` | what a server without a library of its own answers: one trait for all loops |
 //! | `raw`, `mio_loop`, `tokio_tasks`, `threads` | the loops that take an `Answer` |
 //! | `exchange` | the load: requests kept in flight on kept connections |
 //! | `child` | a server as a process |
 //! | `rounds` | the measurement |
+//! | `report`, `plot` | what it says |
 //! | `epoll`, `clock` | system calls |
 
 mod answer;
 mod child;
+mod churn;
 #[path = "../support/clock.rs"]
 mod clock;
 mod echo;
@@ -20,25 +22,27 @@ mod epoll;
 mod exchange;
 mod mio_loop;
 mod options;
+mod plot;
 mod raw;
 mod report;
 mod rounds;
+mod sink;
 mod threads;
 mod tokio_tasks;
 mod workload;
 
 use std::io;
+use std::net::SocketAddr;
 
 use options::Command;
+use workload::Kind;
 
 pub(super) fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match options::parse(&words) {
         Ok(Command::Table(options)) => rounds::table(&options),
         Ok(Command::List) => list(),
-        Ok(Command::Serve(kind, name, at)) => {
-            workload::named(&name).and_then(|workload| workload.serve(kind, at))
-        }
+        Ok(Command::Serve(kind, name, at)) => serve(kind, &name, at),
         Ok(Command::Load(name, at, requests)) => workload::named(&name)
             .and_then(|workload| workload.load(at)?.run(workload::Span::Requests(requests)))
             .map(drop),
@@ -49,6 +53,11 @@ pub(super) fn main() {
         eprintln!("{error}");
         std::process::exit(1);
     }
+}
+
+fn serve(kind: Kind, name: &str, at: SocketAddr) -> io::Result<()> {
+    child::raise_descriptors()?;
+    workload::named(name)?.serve(kind, at)
 }
 
 fn list() -> io::Result<()> {

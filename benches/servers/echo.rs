@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use windlass::{Conn, Handler, Input, Listen, ListenerId, Mux, Reactor};
+use windlass::{Config, Conn, Handler, Input, Listen, ListenerId, Mux, Reactor};
 
 use super::answer::Answer;
 use super::exchange::{Clients, Script};
@@ -15,10 +15,10 @@ use super::{mio_loop, raw, threads, tokio_tasks};
 const KIB: usize = 1024;
 
 /// The least that a task or a thread reads into.
-const SMALL_BUFFER: usize = 4 * KIB;
+pub(crate) const SMALL_BUFFER: usize = 4 * KIB;
 
 const SMALL: &[Kind] = &Kind::ALL;
-const EVERYBODY: &[Kind] = &[
+pub(crate) const EVERYBODY: &[Kind] = &[
     Kind::Raw,
     Kind::Windlass,
     Kind::Mio,
@@ -26,25 +26,75 @@ const EVERYBODY: &[Kind] = &[
     Kind::Threads,
 ];
 
+const IDLE: &[Kind] = &[Kind::Raw, Kind::Windlass, Kind::Mio, Kind::Tokio];
+
+/// Connections that do nothing but be there.
+const CROWD: usize = 10_000;
+
+/// A deadline that no run reaches.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// The common case, of which the others differ in what they name.
+const PLAIN: Echo = Echo {
+    name: "echo-64x50",
+    size: 64,
+    connections: 50,
+    depth: 1,
+    crowd: 0,
+    idle: Idle::Default,
+    servers: SMALL,
+};
+
+const FAMILY: [Echo; 8] = [
+    Echo {
+        name: "echo-64x1",
+        connections: 1,
+        ..PLAIN
+    },
+    PLAIN,
+    Echo {
+        name: "echo-64x500",
+        connections: 500,
+        ..PLAIN
+    },
+    Echo {
+        name: "echo-4kx50",
+        size: 4 * KIB,
+        servers: EVERYBODY,
+        ..PLAIN
+    },
+    Echo {
+        name: "echo-64kx8",
+        size: 64 * KIB,
+        connections: 8,
+        servers: EVERYBODY,
+        ..PLAIN
+    },
+    Echo {
+        name: "echo-64x50-deep16",
+        depth: 16,
+        servers: EVERYBODY,
+        ..PLAIN
+    },
+    Echo {
+        name: "echo-64x50-idle10k",
+        crowd: CROWD,
+        idle: Idle::Loop,
+        servers: IDLE,
+        ..PLAIN
+    },
+    Echo {
+        name: "echo-64x50-timed10k",
+        crowd: CROWD,
+        idle: Idle::Each,
+        servers: IDLE,
+        ..PLAIN
+    },
+];
+
 pub(crate) fn family() -> Vec<Box<dyn Workload>> {
-    let plain = [
-        ("echo-64x1", 64, 1, 1, SMALL),
-        ("echo-64x50", 64, 50, 1, SMALL),
-        ("echo-64x500", 64, 500, 1, SMALL),
-        ("echo-4kx50", 4 * KIB, 50, 1, EVERYBODY),
-        ("echo-64kx8", 64 * KIB, 8, 1, EVERYBODY),
-        ("echo-64x50-deep16", 64, 50, 16, EVERYBODY),
-    ];
-    let of_size = |(name, size, connections, depth, servers)| -> Box<dyn Workload> {
-        Box::new(Echo {
-            name,
-            size,
-            connections,
-            depth,
-            servers,
-        })
-    };
-    plain.into_iter().map(of_size).collect()
+    let boxed = |echo| -> Box<dyn Workload> { Box::new(echo) };
+    FAMILY.into_iter().map(boxed).collect()
 }
 
 struct Echo {
@@ -53,7 +103,21 @@ struct Echo {
     connections: usize,
     /// Messages in flight on each connection.
     depth: usize,
+    /// Connections beside the load.
+    crowd: usize,
+    idle: Idle,
     servers: &'static [Kind],
+}
+
+/// Who says how long a connection may be silent. The loops by hand never do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// windlass by its default, tokio not.
+    Default,
+    /// windlass for all alike, so that no run reaches it; tokio not.
+    Loop,
+    /// Both for each connection.
+    Each,
 }
 
 impl Workload for Echo {
@@ -68,16 +132,25 @@ impl Workload for Echo {
             depth,
             ..
         } = self;
-        format!("{connections} connections, {depth} messages of {size} bytes in flight on each")
+        let beside = match self.idle {
+            Idle::Default => String::new(),
+            Idle::Loop => format!("; {} idle ones beside them", self.crowd),
+            Idle::Each => format!("; {} idle ones with a deadline each", self.crowd),
+        };
+        format!("{connections} connections, {depth} x {size} bytes in flight on each{beside}")
     }
 
     fn servers(&self) -> &[Kind] {
         self.servers
     }
 
+    fn idle(&self) -> usize {
+        self.crowd
+    }
+
     fn serve(&self, kind: Kind, at: SocketAddr) -> io::Result<()> {
         let buffer = (self.size * self.depth).max(SMALL_BUFFER);
-        serve(kind, listen(at)?, buffer, None)
+        serve(kind, listen(at)?, buffer, self.idle)
     }
 
     fn load(&self, at: SocketAddr) -> io::Result<Box<dyn Load>> {
@@ -87,25 +160,31 @@ impl Workload for Echo {
     }
 }
 
-fn serve(
+/// `buffer` is what a task or a thread reads into.
+pub(crate) fn serve(
     kind: Kind,
     listener: TcpListener,
     buffer: usize,
-    idle: Option<Duration>,
+    idle: Idle,
 ) -> io::Result<()> {
+    let each = (idle == Idle::Each).then_some(LONG);
     match kind {
         Kind::Raw => raw::serve(&listener, Same),
         Kind::Mio => mio_loop::serve(listener, Same),
-        Kind::Tokio => tokio_tasks::serve(listener, Same, buffer, idle),
+        Kind::Tokio => tokio_tasks::serve(listener, Same, buffer, each),
         Kind::Threads => threads::serve(&listener, Same, buffer),
         Kind::Windlass => {
-            let mut reactor = Reactor::new(Echoing { idle })?;
+            let mut config = Config::default();
+            if idle == Idle::Loop {
+                config.idle_timeout = LONG;
+            }
+            let mut reactor = Reactor::with_config(Echoing { idle: each }, config)?;
             reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
             reactor.run().map(drop)
         }
         Kind::Mux => {
             let mut mux = Mux::new();
-            let [_, part, _] = [(); 3].map(|()| mux.add(Echoing { idle }));
+            let [_, part, _] = [(); 3].map(|()| mux.add(Echoing { idle: each }));
             let mut reactor = Reactor::new(mux)?;
             reactor.listen_for(part, Listen::adopt(OwnedFd::from(listener)))?;
             reactor.run().map(drop)

@@ -98,6 +98,17 @@ pub(crate) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Lets connect choose the port, also after bind: it knows the other end, and need not have
+/// a port that nobody else uses.
+pub(crate) fn leave_port_to_connect(fd: RawFd) -> io::Result<()> {
+    let (on, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
+    let option = libc::IP_BIND_ADDRESS_NO_PORT;
+    // SAFETY: the value lives across the call, and the length is its own.
+    let answer =
+        unsafe { libc::setsockopt(fd, libc::IPPROTO_IP, option, (&raw const on).cast(), length) };
+    check(answer).map(drop)
+}
+
 fn check(answer: i32) -> io::Result<i32> {
     if answer < 0 {
         Err(io::Error::last_os_error())

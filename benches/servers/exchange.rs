@@ -17,7 +17,7 @@ const CHUNK: usize = 64 * 1024;
 /// One receive of so many is compared byte by byte.
 const COMPARED: u32 = 64;
 /// A server that answers nothing for so long is broken.
-const PATIENCE_MS: i32 = 10_000;
+pub(crate) const PATIENCE_MS: i32 = 10_000;
 
 /// What is said on each connection: always the same request, and the same answer.
 pub(crate) struct Script {

@@ -1,8 +1,10 @@
 //! What the rounds say: ratios, their spread, and the table.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::options::Pin;
+use super::plot;
 use super::rounds::Sample;
 
 /// The share of wall time from which on a server counts as busy all the time.
@@ -69,6 +71,10 @@ impl Row {
             pin,
             cells,
         }
+    }
+
+    fn of(&self, server: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.server == server)
     }
 }
 
@@ -144,7 +150,74 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// The medians of all, their geometric means, and the picture.
     pub(crate) fn finish(&self) -> io::Result<()> {
+        let servers = self.servers();
+        print!("\n{:>26}", "CPU ratio, medians");
+        for server in &servers {
+            print!(" {server:>9}");
+        }
+        println!(" {:>9}", "raw busy");
+        for row in &self.rows {
+            print!("{:>26}", format!("{}, {}", row.workload, row.pin.name()));
+            for server in &servers {
+                print!(" {:>9}", ratio(row.of(server).map(|cell| cell.cpu.median)));
+            }
+            println!(" {:>9.2}", row.cells.first().map_or(0.0, |raw| raw.busy));
+        }
+        for pin in [Pin::Split, Pin::Same] {
+            self.means(pin, &servers);
+        }
+        self.draw(&servers)
+    }
+
+    /// Everybody who served anything, in the order of the table.
+    fn servers(&self) -> Vec<&'static str> {
+        let mut servers = Vec::new();
+        for cell in self.rows.iter().flat_map(|row| &row.cells) {
+            if !servers.contains(&cell.server) {
+                servers.push(cell.server);
+            }
+        }
+        servers
+    }
+
+    fn means(&self, pin: Pin, servers: &[&str]) {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.pin == pin).collect();
+        if rows.is_empty() {
+            return;
+        }
+        print!("{:>26}", format!("geometric mean, {}", pin.name()));
+        for server in servers {
+            let cells = rows.iter().filter_map(|row| row.of(server));
+            let logs: Vec<f64> = cells.map(|cell| cell.cpu.median.ln()).collect();
+            let mean = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
+            let mean = ratio((!logs.is_empty()).then_some(mean));
+            let star = if logs.len() < rows.len() { "*" } else { "" };
+            print!(" {:>9}", mean + star);
+        }
+        println!("    * of what it serves");
+    }
+
+    fn draw(&self, servers: &[&str]) -> io::Result<()> {
+        let folder = folder()?;
+        std::fs::create_dir_all(&folder)?;
+        let file = folder.join("servers.svg");
+        std::fs::write(&file, plot::svg(&self.rows, servers))?;
+        println!("\nplot: {}", file.display());
         Ok(())
     }
+}
+
+fn ratio(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"))
+}
+
+/// `bench` in cargo's target folder: this program is in `release/deps` of it.
+fn folder() -> io::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(3);
+    let target =
+        target.ok_or_else(|| io::Error::other("this program is not where cargo puts it"))?;
+    Ok(target.join("bench"))
 }

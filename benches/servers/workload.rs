@@ -4,14 +4,14 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::echo;
+use super::{churn, echo, sink};
 
 /// Clients that may wait to be accepted, for every server.
 const BACKLOG: i32 = 4096;
 
 /// Every workload, in the order of the table. A family appends its own here.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
-    let families = [echo::family()];
+    let families = [echo::family(), churn::family(), sink::family()];
     families.into_iter().flatten().collect()
 }
 
