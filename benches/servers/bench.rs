@@ -9,7 +9,8 @@
 //! | `exchange` | the load: requests kept in flight on kept connections |
 //! | `child` | a server as a process |
 //! | `rounds` | the measurement |
-//! | `report`, `plot` | what it says |
+//! | `others` | what else the machine does meanwhile |
+//! | `report`, `plot` | what the rounds say |
 //! | `epoll`, `clock` | system calls |
 
 mod answer;
@@ -22,6 +23,7 @@ mod epoll;
 mod exchange;
 mod mio_loop;
 mod options;
+mod others;
 mod plot;
 mod raw;
 mod report;

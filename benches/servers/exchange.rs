@@ -106,7 +106,7 @@ impl Load for Clients {
                 }
                 if what & !OUT != 0 {
                     self.receives += 1;
-                    let compare = self.receives % COMPARED == 0;
+                    let compare = self.receives.is_multiple_of(COMPARED);
                     let answers = client.receive(&self.script, &mut self.buffer, compare)?;
                     answered += answers as u64;
                     client.ask(&self.script, quota.take(answers))?;

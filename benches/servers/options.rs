@@ -72,7 +72,7 @@ pub(crate) fn parse(words: &[String]) -> io::Result<Command> {
         ["serve", kind, workload, rest @ ..] if rest.len() < 2 => {
             let at = rest
                 .first()
-                .map_or(Ok(workload::anywhere()), |at| number(at))?;
+                .map_or_else(|| Ok(workload::anywhere()), |at| number(at))?;
             Ok(Command::Serve(
                 Kind::named(kind)?,
                 (*workload).to_owned(),

@@ -48,6 +48,8 @@ pub(crate) struct Cell {
 pub(crate) struct Row {
     pub(crate) workload: String,
     pub(crate) pin: Pin,
+    /// The share of the processors that other programs had.
+    others: Option<f64>,
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -56,6 +58,7 @@ impl Row {
     pub(crate) fn new<'a>(
         workload: &str,
         pin: Pin,
+        others: Option<f64>,
         servers: impl Iterator<Item = (&'static str, &'a [Sample])>,
     ) -> Self {
         let servers: Vec<_> = servers.collect();
@@ -69,6 +72,7 @@ impl Row {
         Self {
             workload: workload.to_owned(),
             pin,
+            others,
             cells,
         }
     }
@@ -123,7 +127,11 @@ pub(crate) struct Report {
 impl Report {
     /// Prints it at once, too: a long run is watched.
     pub(crate) fn add(&mut self, row: Row) {
-        println!("\n{}, {}", row.workload, row.pin.name());
+        let (pin, others) = (row.pin.name(), percent(row.others));
+        println!(
+            "\n{}, {pin}; other programs had {others} of the processors",
+            row.workload
+        );
         println!(
             "{:>12} {:>24} {:>7} {:>10} {:>12} {:>10} {:>10}",
             "",
@@ -157,13 +165,14 @@ impl Report {
         for server in &servers {
             print!(" {server:>9}");
         }
-        println!(" {:>9}", "raw busy");
+        println!(" {:>9} {:>9}", "raw busy", "others");
         for row in &self.rows {
             print!("{:>26}", format!("{}, {}", row.workload, row.pin.name()));
             for server in &servers {
                 print!(" {:>9}", ratio(row.of(server).map(|cell| cell.cpu.median)));
             }
-            println!(" {:>9.2}", row.cells.first().map_or(0.0, |raw| raw.busy));
+            let busy = row.cells.first().map_or(0.0, |raw| raw.busy);
+            println!(" {busy:>9.2} {:>9}", percent(row.others));
         }
         for pin in [Pin::Split, Pin::Same] {
             self.means(pin, &servers);
@@ -207,6 +216,10 @@ impl Report {
         println!("\nplot: {}", file.display());
         Ok(())
     }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "?".to_owned(), |share| format!("{:.0} %", share * 100.0))
 }
 
 fn ratio(value: Option<f64>) -> String {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::child::{self, Server};
 use super::clock;
 use super::options::{Options, Pin};
+use super::others::Watch;
 use super::report::{Report, Row};
 use super::workload::{self, Kind, Load, Span, Workload};
 
@@ -53,13 +54,16 @@ fn measure(workload: &dyn Workload, options: &Options, report: &mut Report) -> i
             contender.samples.clear();
             contender.load.run(Span::Time(options.time / WARM_UP))?;
         }
+        let watch = Watch::begin();
         for round in 0..options.rounds {
             for turn in 0..contenders.len() {
                 let at = (round + turn) % contenders.len();
                 contenders[at].run(options.time)?;
             }
         }
-        report.add(row(workload.name(), *pin, &contenders));
+        let samples = contenders.iter().flat_map(|contender| &contender.samples);
+        let others = watch.end(samples.map(|one| one.server + one.load).sum());
+        report.add(row(workload.name(), *pin, others, &contenders));
     }
     Ok(())
 }
@@ -101,11 +105,12 @@ impl Contender {
     }
 }
 
-fn row(workload: &str, pin: Pin, contenders: &[Contender]) -> Row {
+fn row(workload: &str, pin: Pin, others: Option<f64>, contenders: &[Contender]) -> Row {
     let servers = contenders.iter();
     Row::new(
         workload,
         pin,
+        others,
         servers.map(|contender| (contender.name, contender.samples.as_slice())),
     )
 }
