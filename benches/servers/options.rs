@@ -13,6 +13,7 @@ const QUICK: (usize, f64) = (3, 0.1);
 
 const USAGE: &str = "usage: [--quick] [--rounds N] [--seconds S] [--only WORKLOAD,..] \
     [--servers SERVER,..] [--pin split|same|both]\n\
+    (raw and its control are always there; `--only echo` is everything called echo-...)\n\
     or: --list\n\
     or: serve SERVER WORKLOAD [ADDR]\n\
     or: load WORKLOAD ADDR REQUESTS";
@@ -30,11 +31,25 @@ pub(crate) struct Options {
     pub(crate) rounds: usize,
     /// Of load, for each server in each round.
     pub(crate) time: Duration,
+    /// Workloads, or the first words of their names. Empty: all.
+    only: Vec<String>,
     /// Empty: all.
-    pub(crate) only: Vec<String>,
-    /// Empty: all.
-    pub(crate) servers: Vec<Kind>,
+    servers: Vec<Kind>,
     pub(crate) pins: Vec<Pin>,
+}
+
+impl Options {
+    pub(crate) fn wants(&self, workload: &str) -> bool {
+        let is = |only: &String| {
+            let rest = workload.strip_prefix(only.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        };
+        self.only.is_empty() || self.only.iter().any(is)
+    }
+
+    pub(crate) fn wants_server(&self, kind: Kind) -> bool {
+        self.servers.is_empty() || self.servers.contains(&kind)
+    }
 }
 
 /// Where the load runs; servers are on processor 0.
@@ -119,8 +134,8 @@ fn table(words: &[&str]) -> io::Result<Options> {
             _ => return Err(usage()),
         }
     }
-    for name in &options.only {
-        workload::named(name)?;
+    if !workload::all().iter().any(|one| options.wants(one.name())) {
+        return Err(io::Error::other("no workload is called that; see --list"));
     }
     Ok(options)
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::report::{Cell, Row, Spread};
+use super::workload::Kind;
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 230.0;
@@ -18,7 +19,8 @@ const TICKS: [f64; 12] = [
     0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5,
 ];
 
-/// Told apart by people who see colours otherwise, too (the palette of Okabe and Ito).
+/// In the order of [`Kind::ALL`], `raw` standing for its control. Told apart by people who
+/// see colours otherwise, too (the palette of Okabe and Ito).
 const COLOURS: [&str; 7] = [
     "#999999", "#d55e00", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9",
 ];
@@ -49,7 +51,7 @@ pub(crate) fn svg(rows: &[Row], servers: &[&str]) -> String {
         for cell in &row.cells {
             if let Some(nth) = drawn.iter().position(|server| *server == cell.server) {
                 let y = top + GAP / 2.0 + STEP * (nth as f64 + 0.5);
-                dot(&mut out, cell, COLOURS[nth % COLOURS.len()], y, &scale);
+                dot(&mut out, cell, y, &scale);
             }
         }
     }
@@ -87,7 +89,7 @@ impl Scale {
 
 fn legend(out: &mut String, servers: &[&str]) {
     for (nth, server) in servers.iter().enumerate() {
-        let (x, colour) = (LEFT + 95.0 * nth as f64, COLOURS[nth % COLOURS.len()]);
+        let (x, colour) = (LEFT + 95.0 * nth as f64, colour(server));
         let text = x + 10.0;
         put(
             out,
@@ -97,6 +99,12 @@ fn legend(out: &mut String, servers: &[&str]) {
             ),
         );
     }
+}
+
+/// The same in every picture, whoever else is in it.
+fn colour(server: &str) -> &'static str {
+    let kind = Kind::ALL.iter().position(|kind| kind.name() == server);
+    COLOURS[kind.unwrap_or(0) % COLOURS.len()]
 }
 
 fn grid(out: &mut String, scale: &Scale, height: f64) {
@@ -117,7 +125,8 @@ fn grid(out: &mut String, scale: &Scale, height: f64) {
     }
 }
 
-fn dot(out: &mut String, cell: &Cell, colour: &str, y: f64, scale: &Scale) {
+fn dot(out: &mut String, cell: &Cell, y: f64, scale: &Scale) {
+    let colour = colour(cell.server);
     let Spread { low, median, high } = cell.cpu;
     let (low, at, high) = (scale.x(low), scale.x(median), scale.x(high));
     put(

@@ -36,13 +36,22 @@ pub(crate) fn table(options: &Options) -> io::Result<()> {
         println!("SKIPPED: there is one processor, so `split` is `same`");
     }
     let mut report = Report::default();
+    let mut failed = 0;
     for workload in workload::all() {
-        let name = workload.name();
-        if options.only.is_empty() || options.only.iter().any(|only| only == name) {
-            measure(workload.as_ref(), options, &mut report)?;
+        if !options.wants(workload.name()) {
+            continue;
+        }
+        // The others still have something to say.
+        if let Err(error) = measure(workload.as_ref(), options, &mut report) {
+            println!("FAILED: {}: {error}", workload.name());
+            failed += 1;
         }
     }
-    report.finish()
+    report.finish()?;
+    match failed {
+        0 => Ok(()),
+        _ => Err(io::Error::other(format!("{failed} workloads failed"))),
+    }
 }
 
 fn measure(workload: &dyn Workload, options: &Options, report: &mut Report) -> io::Result<()> {
@@ -70,9 +79,8 @@ fn measure(workload: &dyn Workload, options: &Options, report: &mut Report) -> i
 
 /// `raw`, `raw` again, and whoever else is asked for.
 fn contenders(workload: &dyn Workload, options: &Options) -> io::Result<Vec<Contender>> {
-    let asked = |kind: &Kind| options.servers.is_empty() || options.servers.contains(kind);
-    let others = workload.servers().iter().copied().filter(asked);
-    let others = others.filter(|kind| *kind != Kind::Raw);
+    let others = workload.servers().iter().copied();
+    let others = others.filter(|kind| *kind != Kind::Raw && options.wants_server(*kind));
     let named = others.map(|kind| (kind.name(), kind));
     let all = [("raw", Kind::Raw), ("control", Kind::Raw)]
         .into_iter()
