@@ -65,8 +65,8 @@ fn serve(kind: Kind, name: &str, at: SocketAddr) -> io::Result<()> {
 fn list() -> io::Result<()> {
     for workload in workload::all() {
         let servers: Vec<&str> = workload.servers().iter().map(|kind| kind.name()).collect();
-        println!("{:<18} {}", workload.name(), workload.says());
-        println!("{:<18} {}", "", servers.join(", "));
+        println!("{:<22} {}", workload.name(), workload.says());
+        println!("{:<22} {}", "", servers.join(", "));
     }
     Ok(())
 }

@@ -17,6 +17,8 @@ pub(crate) struct Watch {
 struct Ticks {
     busy: f64,
     all: f64,
+    /// Of the machine, not only those that we may use.
+    processors: usize,
 }
 
 impl Watch {
@@ -32,8 +34,7 @@ impl Watch {
     pub(crate) fn end(&self, ours: f64) -> Option<f64> {
         let (before, after) = (self.ticks?, Ticks::now()?);
         let busy = (after.busy - before.busy) / (after.all - before.all);
-        let processors = std::thread::available_parallelism().ok()?.get();
-        let ours = ours / (self.since.elapsed().as_secs_f64() * processors as f64);
+        let ours = ours / (self.since.elapsed().as_secs_f64() * after.processors as f64);
         // The two are not measured by the same clock.
         Some((busy - ours).max(0.0)).filter(|share| share.is_finite())
     }
@@ -42,6 +43,9 @@ impl Watch {
 impl Ticks {
     fn now() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/stat").ok()?;
+        // The first line is the sum of those that follow, one for each processor.
+        let lines = text.lines().filter(|line| line.starts_with("cpu"));
+        let processors = lines.skip(1).count();
         let ticks = text.lines().next()?.split_whitespace().skip(1);
         let ticks: Vec<f64> = ticks
             .take(GUESTS)
@@ -53,6 +57,7 @@ impl Ticks {
         Some(Self {
             busy: all - idle,
             all,
+            processors,
         })
     }
 }
