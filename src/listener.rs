@@ -29,6 +29,7 @@ use crate::fd::{self, Accepted};
 use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
 use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -325,6 +326,12 @@ struct Policy {
     max_connections: Option<usize>,
     overload: Overload,
     options: StreamOptions,
+}
+
+impl Named for Listener {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl Listener {
