@@ -338,6 +338,7 @@ impl Engine {
         let mut stats = self.stats;
         stats.open = open as u64;
         stats.buffered = (self.buffered + self.gather.len()) as u64;
+        stats.spun = self.kernel.spun();
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
     }

@@ -105,6 +105,7 @@ impl<H: Handler> Reactor<H> {
             let why = Cause::Invalid(format!("no event loop: {error}"));
             Error::new(Op::Run, None, None, why)
         })?;
+        let kernel = kernel.busy_poll(config.busy_poll);
         Ok(Self::on_kernel(handler, config, Box::new(kernel)))
     }
 
