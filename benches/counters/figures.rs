@@ -54,6 +54,11 @@ const OF_INSTRUCTIONS: Counts = Counts {
     few: 5_000,
     many: 25_000,
 };
+/// Sixteen need as many turns as one elsewhere.
+const OF_DEEP_ONES: Counts = Counts {
+    few: 80_000,
+    many: 400_000,
+};
 const OF_CONNECTIONS: Counts = Counts {
     few: 1_000,
     many: 5_000,
@@ -262,6 +267,7 @@ fn events(polls: f64) -> String {
 fn counted(server: Server, workload: Workload) -> io::Result<Profile> {
     let counts = match workload {
         Workload::Churn => OF_CONNECTIONS,
+        Workload::Deep16 => OF_DEEP_ONES,
         _ => OF_INSTRUCTIONS,
     };
     Profile::count(server, workload, counts)
