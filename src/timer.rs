@@ -382,7 +382,9 @@ impl Wheel {
     }
 }
 
-/// One entry, or one unused place for it.
+/// One entry, or one unused place for it. Aligned, so that none lies across two lines of the
+/// cache: with a million of them every line is a miss.
+#[repr(align(32))]
 struct Node {
     at: Nanos,
     token: Token,
