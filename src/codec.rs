@@ -477,10 +477,15 @@ impl LengthPrefixed {
 
     fn read(&self, field: &[u8]) -> u64 {
         let shift = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        let number = match *field {
+            [a, b] => u16::from_be_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_be_bytes([a, b, c, d]).into(),
+            _ => field.iter().fold(0, shift),
+        };
         if self.little_endian {
-            field.iter().rev().fold(0, shift)
+            number.swap_bytes() >> (u64::BITS - u8::BITS * self.width as u32)
         } else {
-            field.iter().fold(0, shift)
+            number
         }
     }
 

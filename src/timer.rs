@@ -382,9 +382,7 @@ impl Wheel {
     }
 }
 
-/// One entry, or one unused place for it. Aligned, so that none lies across two lines of the
-/// cache: with a million of them every line is a miss.
-#[repr(align(32))]
+/// One entry, or one unused place for it.
 struct Node {
     at: Nanos,
     token: Token,

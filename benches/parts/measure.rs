@@ -8,7 +8,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 const ROUNDS: usize = 21;
 const FEWEST_ROUNDS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What a subject gathers in a round, so that reading the clock does not count.
+/// What a subject gathers in a round, if one batch is not enough.
 const ROUND: Duration = Duration::from_millis(3);
 
 /// One way to do a part's work: does a batch of it, and answers how long that took.
@@ -59,8 +59,9 @@ impl Bench {
         }
     }
 
-    /// Measures a part. The first subject is ours; the others are what it is compared with.
-    pub(crate) fn part(&mut self, name: &str, batch: Batch, subjects: &mut [Subject<'_>]) {
+    /// Measures a part, if it was asked for. The first subject is ours; the others are what it
+    /// is compared with.
+    pub(crate) fn part(&mut self, name: &str, batch: Batch, subjects: &mut [Subject<'_>]) -> bool {
         let mut chosen = false;
         let mut group = self.criterion.benchmark_group(name);
         group.sampling_mode(SamplingMode::Flat);
@@ -79,6 +80,7 @@ impl Bench {
             let rounds = play(batch, subjects);
             self.lines.extend(lines(name, batch, subjects, &rounds));
         }
+        chosen
     }
 
     /// A sentence to stand below the table.
@@ -121,13 +123,15 @@ fn play(batch: Batch, subjects: &mut [Subject<'_>]) -> Vec<Vec<f64>> {
     rounds
 }
 
+/// The median of the batches of one round: one that was interrupted does not count.
 fn gather(batch: Batch, work: &mut dyn FnMut() -> Duration) -> f64 {
-    let (mut took, mut batches) = (Duration::ZERO, 0);
-    while took < ROUND {
-        took += work();
-        batches += 1;
+    let (mut whole, mut each) = (Duration::ZERO, Vec::new());
+    while whole < ROUND {
+        let took = work();
+        whole += took;
+        each.push(took.as_nanos() as f64 / batch.ops as f64);
     }
-    took.as_nanos() as f64 / (batches * batch.ops) as f64
+    quartiles(&each)[1]
 }
 
 /// One line for each pair.

@@ -22,7 +22,7 @@ pub(crate) fn run(bench: &mut Bench) {
     let runtime = &runtime.expect("a runtime");
     for threads in THREADS {
         let mut ours = Loop::new();
-        bench.part(
+        let chosen = bench.part(
             &format!("post from {threads}"),
             Batch::of(CLOSURES),
             &mut [
@@ -31,7 +31,7 @@ pub(crate) fn run(bench: &mut Bench) {
                 ("tokio spawn", &mut || spawn(runtime, threads)),
             ],
         );
-        if let Some(line) = ours.wake_ups(threads) {
+        if chosen && let Some(line) = ours.wake_ups(threads) {
             bench.note(line);
         }
     }
