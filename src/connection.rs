@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::address::{Addr, Network};
 use crate::config::{self, Limits};
 use crate::context::Flow;
-use crate::engine::{Engine, nanos};
+use crate::engine::{Engine, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Received, Sent};
 use crate::handler::{Closed, Deadline};
@@ -23,6 +23,7 @@ use crate::input::Leftover;
 use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, PeerCred, Readiness, Transport};
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, Owner, TimerId, Token};
 use crate::unix_path::{self, Owned};
@@ -117,6 +118,12 @@ impl Budget {
 
     pub(crate) fn is_spent(self) -> bool {
         self.bytes == 0 || self.calls == 0
+    }
+}
+
+impl Named for Connection {
+    fn token(&self) -> Token {
+        self.token
     }
 }
 
@@ -278,7 +285,7 @@ impl Connection {
     /// Sees to it that the connection is flushed this turn: after its callback if that is
     /// running, else in the turn's flush step.
     fn touch(&mut self, engine: &mut Engine) {
-        if engine.current != Some(self.token) && !self.has(Flags::IN_UNFLUSHED) {
+        if engine.current != self.token && !self.has(Flags::IN_UNFLUSHED) {
             self.set(Flags::IN_UNFLUSHED);
             engine.unflushed.push(self.token);
         }
@@ -292,6 +299,29 @@ impl Connection {
         if self.has(Flags::ERROR_SEEN) && (self.has(Flags::EOF) || !self.may_read(engine)) {
             self.fail_if_broken(engine);
         }
+    }
+
+    /// Whether the event says no more than that bytes have come, and nothing else is to be known
+    /// of this connection: one receive, one callback and one send are all there is to it.
+    #[inline]
+    pub(crate) fn is_plain(&self, ready: Readiness) -> bool {
+        #[cfg(test)]
+        if self.layer.is_some() {
+            return false;
+        }
+        self.flags.is(Flags::PLAIN)
+            && ready.is_plain_read()
+            && self.out.is_none()
+            && self.leftover.is_none()
+    }
+
+    /// The first read of a plain connection, into the whole of the shared buffer.
+    #[inline]
+    pub(crate) fn fill_plain(&mut self, engine: &mut Engine, shared: &mut [u8]) -> Option<usize> {
+        self.set(Flags::READABLE);
+        let n = self.receive(engine, shared)?;
+        self.gained(n, engine);
+        Some(n)
     }
 
     fn mark(&mut self, ready: Readiness) {
@@ -379,9 +409,10 @@ impl Connection {
         if let Some(leftover) = &self.leftover {
             shared[..left].copy_from_slice(leftover.bytes());
         }
-        let Some(n) = self.receive(engine, &mut shared[left..], budget) else {
+        let Some(n) = self.receive(engine, &mut shared[left..]) else {
             return Filled::Nothing;
         };
+        budget.spend(n);
         if let Some(leftover) = self.leftover.take() {
             engine.account(left, 0);
             leftover.release(&mut engine.pool);
@@ -402,8 +433,9 @@ impl Connection {
             .input
             .saturating_add(config::LEFTOVER_READ);
         let cap = most.saturating_mul(2);
-        let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap), budget);
+        let got = self.receive(engine, leftover.spare(config::LEFTOVER_READ, cap));
         if let Some(n) = got {
+            budget.spend(n);
             leftover.filled(n);
             engine.account(before, before + n);
             self.gained(n, engine);
@@ -413,58 +445,55 @@ impl Connection {
     }
 
     /// The one place where bytes come in from the wire.
-    fn receive(
-        &mut self,
-        engine: &mut Engine,
-        buffer: &mut [u8],
-        budget: &mut Budget,
-    ) -> Option<usize> {
+    #[inline]
+    fn receive(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Option<usize> {
         engine.stats.reads += 1;
         let received = if self.has(Flags::MESSAGES) {
             self.receive_message(engine, buffer)
         } else {
             fd::read(engine.kernel.as_mut(), self.fd, buffer)
         };
+        let Received::Bytes(n) = received else {
+            return self.received_no_bytes(received, engine);
+        };
+        #[cfg(test)]
+        crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
+        if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
+            self.flags.clear(Flags::READABLE);
+        }
+        self.active_at = engine.clock.nanos;
+        Some(n)
+    }
+
+    #[cold]
+    fn received_no_bytes(&mut self, received: Received, engine: &mut Engine) -> Option<usize> {
         match received {
-            Received::Bytes(n) => {
-                #[cfg(test)]
-                crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
-                if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
-                    self.flags.clear(Flags::READABLE);
-                }
-                budget.spend(n);
-                self.active_at = engine.clock.nanos;
-                Some(n)
-            }
+            Received::Bytes(n) => return Some(n),
             Received::Cut(n) => {
-                budget.spend(n);
                 self.active_at = engine.clock.nanos;
                 if !self.is_open() {
                     return Some(n);
                 }
                 self.discard(n, engine);
                 self.close(CloseReason::InputTooLong, engine);
-                None
             }
             Received::Eof => {
                 self.flags.clear(Flags::READABLE);
                 self.set(Flags::EOF);
                 // A FIN hides the reset that followed it from every later read.
                 self.fail_if_broken(engine);
-                None
             }
             Received::WouldBlock => {
                 engine.stats.would_blocks += 1;
                 self.flags.clear(Flags::READABLE);
                 self.flags.clear(Flags::URGENT_SEEN);
-                None
             }
             Received::Failed(errno) => {
                 self.flags.clear(Flags::READABLE);
                 self.fail(Op::Read, "read", errno, engine);
-                None
             }
         }
+        None
     }
 
     /// One call that keeps the bounds of records and may bring descriptors.
@@ -542,7 +571,8 @@ impl Connection {
                 self.make_ready(engine);
                 return;
             }
-            if let Some(n) = self.receive(engine, shared, &mut budget) {
+            if let Some(n) = self.receive(engine, shared) {
+                budget.spend(n);
                 self.discard(n, engine);
                 if self.discarded as usize > engine.config.drain_limit {
                     self.set(Flags::RESET);
@@ -563,7 +593,17 @@ impl Connection {
     // Writing.
 
     /// Takes bytes to be sent. Nothing here waits, and nothing here calls back.
+    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
+        if self.gathers(bytes.len(), engine) {
+            engine.gather.extend_from_slice(bytes);
+            return Flow::Open;
+        }
+        self.write_queued(bytes, engine)
+    }
+
+    fn write_queued(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
+        self.unload(engine);
         if self.has(Flags::UNUSUAL_OUTPUT) {
             return self.write_cut(Output::Copied(bytes), Vec::new(), engine);
         }
@@ -582,6 +622,7 @@ impl Connection {
 
     /// The same, without copying what has to wait.
     pub(crate) fn write_shared(&mut self, bytes: Arc<[u8]>, engine: &mut Engine) -> Flow {
+        self.unload(engine);
         if self.has(Flags::UNUSUAL_OUTPUT) {
             return self.write_cut(Output::Shared(bytes), Vec::new(), engine);
         }
@@ -598,6 +639,83 @@ impl Connection {
         self.flow()
     }
 
+    // What a callback writes to its own connection gathers in the loop's one buffer, until it
+    // returns or writes what has to be queued.
+
+    /// Whether so many bytes more can be gathered.
+    #[inline]
+    fn gathers(&self, len: usize, engine: &Engine) -> bool {
+        engine.current == self.token
+            && self.out.is_none()
+            && !self.has(Flags::UNUSUAL_OUTPUT)
+            && len < config::WRITE_THROUGH
+            && engine.gather.len() + len <= self.gather_most(engine)
+    }
+
+    #[inline]
+    fn gather_most(&self, engine: &Engine) -> usize {
+        let own = self.cold.as_ref().and_then(|cold| cold.limits.as_ref());
+        own.map_or(engine.gather_most, gather_most)
+    }
+
+    pub(crate) fn gathered(&self, engine: &Engine) -> usize {
+        if engine.current == self.token {
+            engine.gather.len()
+        } else {
+            0
+        }
+    }
+
+    /// Queues what was gathered, ahead of what is to be queued next.
+    fn unload(&mut self, engine: &mut Engine) {
+        let len = self.gathered(engine);
+        if len > 0 {
+            self.queue_gathered(0, engine);
+        }
+    }
+
+    /// Ends the gathering when the callback has returned: sent at once, queued if it cannot be.
+    #[inline]
+    pub(crate) fn ship(&mut self, engine: &mut Engine) {
+        if engine.gather.is_empty() {
+            return;
+        }
+        if self.flags.is(Flags::SENDS) {
+            self.send_gathered(engine);
+        } else {
+            self.queue_gathered(0, engine);
+        }
+    }
+
+    #[inline]
+    fn send_gathered(&mut self, engine: &mut Engine) {
+        #[cfg(test)]
+        if self.layer.is_some() {
+            return self.queue_gathered(0, engine);
+        }
+        engine.stats.writes += 1;
+        let sent = fd::write(engine.kernel.as_mut(), self.fd, &engine.gather);
+        let taken = self.after_send(sent, engine).unwrap_or(0);
+        self.bytes_written += taken as u64;
+        engine.stats.bytes_written += taken as u64;
+        if taken == engine.gather.len() {
+            engine.gather.clear();
+        } else {
+            self.queue_gathered(taken, engine);
+        }
+    }
+
+    /// Queues what was gathered but for the first bytes, which have left.
+    #[cold]
+    fn queue_gathered(&mut self, from: usize, engine: &mut Engine) {
+        let out = self.out.get_or_insert_with(|| engine.pool.outbound());
+        let rest = &engine.gather[from..];
+        let len = rest.len();
+        out.push(rest, &mut engine.pool);
+        engine.gather.clear();
+        self.pushed(len, self.queued(), engine);
+    }
+
     /// Descriptors, to leave with the first of `bytes`; closed here once they have left.
     pub(crate) fn send_fds(
         &mut self,
@@ -608,6 +726,7 @@ impl Connection {
         if fds.is_empty() || !self.takes_output() {
             return self.write(bytes, engine);
         }
+        self.unload(engine);
         let refused = if !self.has(Flags::UNIX) {
             Some(libc::EOPNOTSUPP)
         } else if bytes.is_empty() || fds.len() > MAX_FDS {
@@ -940,6 +1059,16 @@ impl Connection {
 
     // Closing.
 
+    /// What a callback answered; `None` if it panicked.
+    #[inline]
+    pub(crate) fn called_back(&mut self, answer: Option<io::Result<()>>, engine: &mut Engine) {
+        match answer {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.close(CloseReason::Handler(error), engine),
+            None => self.abort(CloseReason::Panic, engine),
+        }
+    }
+
     /// Flush, FIN, bounded drain. The first reason counts.
     pub(crate) fn close(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_open() {
@@ -1022,7 +1151,14 @@ impl Connection {
 
     /// What follows every callback, and every piece of work: flush, then FIN or the end,
     /// if they are due.
+    #[inline]
     pub(crate) fn settle(&mut self, engine: &mut Engine) {
+        if self.out.is_some() || self.has(Flags::UNSETTLED) {
+            self.settle_output(engine);
+        }
+    }
+
+    fn settle_output(&mut self, engine: &mut Engine) {
         self.flags.clear(Flags::IN_UNFLUSHED);
         if self.is_dead() || !self.has(Flags::REGISTERED) {
             return;
@@ -1066,6 +1202,7 @@ impl Connection {
         if !self.is_open() {
             return Err(Errno(libc::EBADF));
         }
+        self.unload(engine);
         while self.out.is_some() && self.has(Flags::WRITABLE) && !self.is_dead() {
             self.flush(engine);
         }
@@ -1318,6 +1455,13 @@ fn at_least_a_tick(limit: Duration) -> Nanos {
 /// The wheel's resolution.
 const TICK: Nanos = 1_000_000;
 
+/// Some flags, and which of them are to be set.
+#[derive(Clone, Copy, Debug)]
+struct Pattern {
+    of: Flags,
+    set: Flags,
+}
+
 /// What is true of a connection, and what is still to be done for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Flags(u32);
@@ -1401,6 +1545,31 @@ impl Flags {
     /// when ours is closed, and in the way of whoever gets its number.
     pub(crate) const ADOPTED: Self = Self(1 << 31);
 
+    /// What settling may have to act on, beside queued output.
+    const UNSETTLED: Self =
+        Self(Self::IN_UNFLUSHED.0 | Self::CLOSING.0 | Self::FIN_ASKED.0 | Self::FIN_SENT.0);
+
+    /// Of these two flags both, and of the others that matter none: a plain send is in order.
+    const SENDS: Pattern = Pattern {
+        of: Self(
+            Self::WRITABLE.0
+                | Self::REGISTERED.0
+                | Self::DEAD.0
+                | Self::CONNECTING.0
+                | Self::RECORDS.0
+                | Self::CUT_OUTPUT.0
+                | Self::DETACHED.0,
+        ),
+        set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
+    };
+
+    /// Nothing has been said of the connection but that bytes come and go, and nothing is to
+    /// be done for it.
+    const PLAIN: Pattern = Pattern {
+        of: Self(!(Self::READABLE.0 | Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
+        set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
+    };
+
     /// To be read by the call that knows of records and descriptors.
     const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
 
@@ -1424,6 +1593,11 @@ impl Flags {
             flags.set(Self::RECORDS);
         }
         flags
+    }
+
+    /// Whether the flags that the pattern looks at are set as it says.
+    fn is(self, pattern: Pattern) -> bool {
+        self.0 & pattern.of.0 == pattern.set.0
     }
 
     /// Whether any of `other` is set.

@@ -380,7 +380,10 @@ impl<'a> Conn<'a> {
 
     /// Bytes written that the kernel has not taken yet.
     pub fn queued(&self) -> usize {
-        self.look(0, Connection::queued)
+        let Core { conns, engine, .. } = &*self.cx.core;
+        conns
+            .get(self.token)
+            .map_or(0, |conn| conn.queued() + conn.gathered(engine))
     }
 
     /// Bytes that the kernel has taken so far.

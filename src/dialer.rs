@@ -27,6 +27,7 @@ use crate::kernel::{
     StreamOptions, Ticket,
 };
 use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -260,6 +261,12 @@ pub(crate) struct DialEnd {
     pub(crate) owner: Owner,
     pub(crate) error: Error,
     pub(crate) retry_in: Option<Duration>,
+}
+
+impl Named for Dialing {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl Dialing {

@@ -281,6 +281,8 @@ impl<H: Handler> Reactor<H> {
             Phase::Running | Phase::Stopping => {}
             Phase::Stopped => return Ok(Turn::Stopped),
         }
+        // A panic that was let through has left its callback unfinished.
+        self.core.end_callback();
         let wait = self.core.engine.wait(timeout, self.inbox.is_rung()); // 1. choose the wait
         self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
         self.serve_ready(); //                                              4. what the last turn left,
@@ -429,31 +431,91 @@ impl<H: Handler> Reactor<H> {
     fn serve_events(&mut self) {
         for at in 0..self.events.len() {
             let event = self.events[at];
-            let Core {
-                conns,
-                listeners,
-                engine,
-                ..
-            } = &mut self.core;
-            if let Some(conn) = conns.get_mut(event.token) {
-                if conn.has(Flags::CONNECTING) {
-                    self.core.judge(event);
-                    continue;
-                }
-                conn.note(event, engine);
-                // Whoever is on the ready list has had its share of this turn.
-                if !conn.has(Flags::IN_READY) {
-                    self.serve(event.token);
-                }
-            } else if let Some(listener) = listeners.get_mut(event.token) {
-                listener.note(engine);
-                // Whoever came off the ready list accepts in this turn anyway, once.
-                if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
-                    self.accepting.push(event.token);
-                }
-            } else {
-                self.serve_other(event);
+            if !self.exchange(event) {
+                self.serve_event(event);
             }
+        }
+    }
+
+    /// The short way, which nearly every event goes: one receive, one callback, one send.
+    /// `false`: this event has to go the long way, and nothing was done.
+    ///
+    /// It does nothing that [`serve_event`](Self::serve_event) would not do; it knows that
+    /// there is nothing else to do. What turns up in between goes on there.
+    #[inline]
+    fn exchange(&mut self, event: Event) -> bool {
+        let token = event.token;
+        let Self {
+            handler,
+            sessions,
+            core,
+            buffer,
+            ..
+        } = self;
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
+            return false;
+        };
+        if !conn.is_plain(event.ready) || engine.pressed {
+            return false;
+        }
+        let Some(len) = conn.fill_plain(engine, buffer) else {
+            self.tell_eof(token);
+            return true;
+        };
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return true;
+        };
+        let owner = conn.owner;
+        engine.current = token;
+        let mut consumed = 0;
+        let outcome = guarded(core, "on_read", |core| {
+            let mut input = Input::new(&buffer[..len]);
+            let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
+            consumed = input.consumed().min(len);
+            outcome
+        });
+        core.end_callback();
+        let Core { conns, engine, .. } = core;
+        let Some(conn) = conns.get_mut(token) else {
+            return true;
+        };
+        conn.called_back(outcome, engine);
+        if consumed < len {
+            conn.keep(&buffer[consumed..len], engine);
+        }
+        conn.settle(engine);
+        if !conn.is_open() || conn.wants_reading() {
+            self.read(token);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn serve_event(&mut self, event: Event) {
+        let Core {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = &mut self.core;
+        if let Some(conn) = conns.get_mut(event.token) {
+            if conn.has(Flags::CONNECTING) {
+                return self.core.judge(event);
+            }
+            conn.note(event, engine);
+            // Whoever is on the ready list has had its share of this turn.
+            if !conn.has(Flags::IN_READY) {
+                self.serve(event.token);
+            }
+        } else if let Some(listener) = listeners.get_mut(event.token) {
+            listener.note(engine);
+            // Whoever came off the ready list accepts in this turn anyway, once.
+            if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
+                self.accepting.push(event.token);
+            }
+        } else {
+            self.serve_other(event);
         }
     }
 
@@ -740,7 +802,7 @@ impl<H: Handler> Reactor<H> {
         let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
             return;
         };
-        core.engine.current = Some(token);
+        core.engine.current = token;
         guarded(core, name, |core| {
             call(
                 handler,
@@ -748,7 +810,7 @@ impl<H: Handler> Reactor<H> {
                 batch.as_ref(),
             );
         });
-        core.engine.current = None;
+        core.end_callback();
     }
 
     fn fire_socket(&mut self, token: Token) {
@@ -880,11 +942,11 @@ impl<H: Handler> Reactor<H> {
             return engine.kernel.close(fd);
         };
         make_room(sessions, token);
-        engine.current = Some(token);
+        engine.current = token;
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, owner, token), id)
         });
-        core.engine.current = None;
+        core.end_callback();
         match answer {
             Some(Ok(session)) => {
                 sessions[token.index()] = Some(session);
@@ -1021,11 +1083,11 @@ impl<H: Handler> Reactor<H> {
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
         make_room(sessions, token);
-        core.engine.current = Some(token);
+        core.engine.current = token;
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
         });
-        core.engine.current = None;
+        core.end_callback();
         core.engine.stats.connected += 1;
         match answer {
             Some(Ok(session)) => {
@@ -1289,20 +1351,16 @@ impl<H: Handler> Reactor<H> {
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return;
         };
-        core.engine.current = Some(token);
+        core.engine.current = token;
         let outcome = guarded(core, name, |core| {
             call(handler, &mut Conn::new(core, owner, token), session, buffer)
         });
-        core.engine.current = None;
+        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
-        match outcome {
-            Some(Ok(())) => {}
-            Some(Err(error)) => conn.close(CloseReason::Handler(error), engine),
-            None => conn.abort(CloseReason::Panic, engine),
-        }
+        conn.called_back(outcome, engine);
     }
 
     fn settle(&mut self, token: Token) {
@@ -1342,7 +1400,7 @@ fn make_room<S>(sessions: &mut Vec<Option<S>>, token: Token) {
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks().then(|| engine.kernel.now());
+    let began = engine.times_callbacks.then(|| engine.kernel.now());
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),

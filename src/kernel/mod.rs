@@ -81,6 +81,24 @@ impl Readiness {
     pub(crate) fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
+
+    /// Bytes have come, and perhaps room for others: nothing else.
+    pub(crate) fn is_plain_read(self) -> bool {
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0
+    }
+
+    /// This, or nothing; without a branch.
+    pub(crate) fn if_so(self, holds: bool) -> Self {
+        Self(self.0 * u8::from(holds))
+    }
+}
+
+impl std::ops::BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 impl fmt::Debug for Readiness {

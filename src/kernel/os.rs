@@ -17,7 +17,7 @@
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
@@ -143,7 +143,11 @@ impl Kernel for OsKernel {
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
         events.clear();
         self.wait(timeout, LONGEST_WAIT).map_err(errno)?;
-        events.extend(self.buffer.iter().map(from_mio));
+        // No more than the buffer holds can come, so that nothing is checked event by event.
+        events.reserve(self.buffer.capacity());
+        for event in &self.buffer {
+            events.push(from_mio(event));
+        }
         self.grow(events.len());
         Ok(())
     }
@@ -345,15 +349,14 @@ impl Kernel for OsKernel {
 
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let length = buffer.len().min(MAX_CALL_BYTES);
-        let socket = SockRef::from(&fd);
-        (&*socket).read(&mut buffer[..length]).map_err(errno)
+        // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
+        counted(unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) })
     }
 
     fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
         let length = bytes.len().min(MAX_CALL_BYTES);
-        SockRef::from(&fd)
-            .send_with_flags(&bytes[..length], SEND_FLAGS)
-            .map_err(errno)
+        // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
+        counted(unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) })
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -476,23 +479,14 @@ fn to_mio(token: Token) -> mio::Token {
 }
 
 fn from_mio(event: &mio::event::Event) -> Event {
-    let mut ready = Readiness::default();
-    let said = [
-        (event.is_readable(), Readiness::READABLE),
-        (event.is_writable(), Readiness::WRITABLE),
-        (event.is_read_closed(), Readiness::READ_CLOSED),
-        (event.is_write_closed(), Readiness::WRITE_CLOSED),
-        (event.is_error(), Readiness::ERROR),
-        (event.is_priority(), Readiness::URGENT),
-    ];
-    for (holds, bit) in said {
-        if holds {
-            ready.insert(bit);
-        }
-    }
     Event {
         token: Token::from_bits(event.token().0 as u64),
-        ready,
+        ready: Readiness::READABLE.if_so(event.is_readable())
+            | Readiness::WRITABLE.if_so(event.is_writable())
+            | Readiness::READ_CLOSED.if_so(event.is_read_closed())
+            | Readiness::WRITE_CLOSED.if_so(event.is_write_closed())
+            | Readiness::ERROR.if_so(event.is_error())
+            | Readiness::URGENT.if_so(event.is_priority()),
     }
 }
 
@@ -511,6 +505,11 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
 /// What the last libc call left in `errno`.
 fn last_errno() -> Errno {
     errno(io::Error::last_os_error())
+}
+
+/// How many bytes a libc call moved, or what it left in `errno` if it answered -1.
+fn counted(answer: libc::ssize_t) -> Result<usize, Errno> {
+    usize::try_from(answer).map_err(|_| last_errno())
 }
 
 /// What a libc call left in `errno`, if it answered -1.

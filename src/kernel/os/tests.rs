@@ -15,6 +15,7 @@ use crate::token::Kind;
 #[cfg(target_os = "linux")]
 use socket2::SockAddr;
 use socket2::{Domain, Type};
+use std::io::Read;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
