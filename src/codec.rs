@@ -784,6 +784,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_byte_is_found_where_it_stands_first(
+            // Few values and their neighbours, for a borrow reaches those above it.
+            bytes in prop::collection::vec(prop_oneof![0_u8..4, 0x7E_u8..0x83, 0xFE_u8..], 0..200),
+            byte in prop_oneof![0_u8..4, 0x7E_u8..0x83, 0xFE_u8..],
+        ) {
+            let first = bytes.iter().position(|&other| other == byte);
+            prop_assert_eq!(position(byte, &bytes), first);
+        }
+
+        #[test]
         fn frames_survive_any_split(
             frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
             sizes in prop::collection::vec(1usize..100, 1..20),
