@@ -114,7 +114,7 @@ impl Core {
         };
         let id = TimerId::new(token);
         if let Some(conn) = conn.and_then(|conn| conns.get_mut(conn.token())) {
-            conn.add_timer(id);
+            conn.add_timer(id, engine);
         }
         id
     }

@@ -7,13 +7,14 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::cold::Spares;
 use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
-use crate::error::{Cause, Error, Op};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
-use crate::timer::{NEVER, Nanos, Wheel};
+use crate::timer::{NEVER, Nanos, TICK, Wheel};
 use crate::token::{ListenerId, Owner, SocketId, Token};
 
 /// No source has this name.
@@ -23,17 +24,22 @@ pub(crate) const NOBODY: Token = Token::WAKE;
 pub(crate) struct Engine {
     pub(crate) kernel: Box<dyn Kernel>,
     pub(crate) config: Config,
+    /// The idle limit of connections without one of their own.
+    pub(crate) idle: Nanos,
+    /// How long output may wait without progress.
+    pub(crate) stall: Nanos,
     pub(crate) clock: Clock,
     pub(crate) wheel: Wheel,
     pub(crate) pool: Pool,
+    pub(crate) spares: Spares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
     pub(crate) ready: Vec<Token>,
     /// Connections touched from elsewhere than their own callback; flushed this turn.
     pub(crate) unflushed: Vec<Token>,
-    /// Connections that are over; their `on_close` ends this turn.
-    pub(crate) closing: Vec<Token>,
+    /// Connections and datagram sockets that are over; `on_close` ends this turn.
+    pub(crate) closing: Vec<Ending>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -99,6 +105,9 @@ impl Engine {
         let times_callbacks = config.time_callbacks;
         Self {
             pool: Pool::new(config.recycled_bytes),
+            spares: Spares::default(),
+            idle: at_least_a_tick(config.idle_timeout),
+            stall: at_least_a_tick(config.write_stall_timeout),
             kernel,
             config,
             clock,
@@ -329,6 +338,7 @@ impl Engine {
         let mut stats = self.stats;
         stats.open = open as u64;
         stats.buffered = (self.buffered + self.gather.len()) as u64;
+        stats.spun = self.kernel.spun();
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
     }
@@ -338,6 +348,18 @@ impl Engine {
 /// leave before it returns, nor so many that it has to be told to stop.
 pub(crate) fn gather_most(limits: &Limits) -> usize {
     limits.high.min(config::GATHER_FLUSH - 1)
+}
+
+/// A limit that renews itself must lie ahead of now, or it would fire without end.
+pub(crate) fn at_least_a_tick(limit: Duration) -> Nanos {
+    nanos(limit).max(TICK)
+}
+
+/// A source that is over, and why.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) token: Token,
+    pub(crate) reason: CloseReason,
 }
 
 /// What a listener has to say to the handler that opened it.

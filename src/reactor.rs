@@ -105,6 +105,7 @@ impl<H: Handler> Reactor<H> {
             let why = Cause::Invalid(format!("no event loop: {error}"));
             Error::new(Op::Run, None, None, why)
         })?;
+        let kernel = kernel.busy_poll(config.busy_poll);
         Ok(Self::on_kernel(handler, config, Box::new(kernel)))
     }
 
@@ -978,7 +979,7 @@ impl<H: Handler> Reactor<H> {
             .kernel
             .register(conn.fd(), token, Interest::ReadWrite)
         {
-            let peer = Some(conn.peer.clone().into());
+            let peer = Some(conn.peer().into());
             let network = Some(conn.network());
             let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
@@ -997,7 +998,7 @@ impl<H: Handler> Reactor<H> {
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
         if let Some(conn) = self.core.remove_conn(token) {
-            conn.retire(&mut self.core.engine);
+            conn.retire(CloseReason::Local, &mut self.core.engine);
         }
     }
 
@@ -1283,8 +1284,10 @@ impl<H: Handler> Reactor<H> {
     fn deliver_closes(&mut self) {
         let mut at = 0;
         // An `on_close` may end further connections; they join the list as it is walked.
-        while let Some(&token) = self.core.engine.closing.get(at) {
+        while let Some(ending) = self.core.engine.closing.get_mut(at) {
             at += 1;
+            let token = ending.token;
+            let reason = std::mem::replace(&mut ending.reason, CloseReason::Local);
             if token.kind() == Some(Kind::Socket) {
                 self.core.drop_socket(token);
                 continue;
@@ -1300,7 +1303,7 @@ impl<H: Handler> Reactor<H> {
             } = self;
             core.engine.stats.closed += 1;
             let (owner, origin) = (conn.owner, conn.origin);
-            let closed = conn.retire(&mut core.engine);
+            let closed = conn.retire(reason, &mut core.engine);
             let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
                 continue;
             };

@@ -475,6 +475,10 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// Waits at most `timeout` (`None`: for ever) and replaces `events` by what came.
     /// Never returns before `timeout` without an event, except with EINTR.
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno>;
+    /// How long `poll` has waited without sleeping, all in all.
+    fn spun(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Reports `token` from now on, the present state first.
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno>;
     /// Asks for a new report if `fd` is readable now. `false`: this system can't, drain instead.

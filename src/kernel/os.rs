@@ -78,6 +78,10 @@ pub(crate) struct OsKernel {
     buffer: mio::Events,
     /// Events the buffer may grow to.
     max_events: usize,
+    /// How long a wait goes without sleep; zero: it sleeps at once.
+    busy_poll: Duration,
+    /// What all waits together have spent so.
+    spun: Duration,
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
@@ -96,11 +100,19 @@ impl OsKernel {
             poll,
             buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
+            busy_poll: Duration::ZERO,
+            spun: Duration::ZERO,
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             packets: packets::Table::default(),
             random: SplitMix::seeded(),
         })
+    }
+
+    /// Every wait begins with polls that do not sleep, for as long as `bound`.
+    pub(crate) fn busy_poll(mut self, bound: Duration) -> Self {
+        self.busy_poll = bound;
+        self
     }
 
     /// Waits for an event, at most `longest` at a time.
@@ -113,6 +125,37 @@ impl OsKernel {
                 return Ok(());
             }
             left = left.map(|left| left.saturating_sub(longest));
+        }
+    }
+
+    /// Waits for an event, without sleep while `busy_poll` lasts. Nothing is known of the
+    /// bound before a first poll has come back empty, so what is there already costs no look
+    /// at the clock, and neither does a poll that must not wait.
+    fn spin_then_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+        if !self.buffer.is_empty() || timeout == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        let bound = timeout.map_or(self.busy_poll, |timeout| timeout.min(self.busy_poll));
+        let spent = self.spin(bound)?;
+        self.spun += spent;
+        let left = timeout.map(|timeout| timeout.saturating_sub(spent));
+        if !self.buffer.is_empty() || left == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        self.wait(left, LONGEST_WAIT)
+    }
+
+    /// Polls again and again until an event comes or `bound` has passed; answers how long
+    /// that was.
+    fn spin(&mut self, bound: Duration) -> io::Result<Duration> {
+        let began = Instant::now();
+        loop {
+            self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+            let spent = began.elapsed();
+            if !self.buffer.is_empty() || spent >= bound {
+                return Ok(spent);
+            }
         }
     }
 
@@ -142,7 +185,12 @@ impl Kernel for OsKernel {
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
         events.clear();
-        self.wait(timeout, LONGEST_WAIT).map_err(errno)?;
+        let waited = if self.busy_poll.is_zero() {
+            self.wait(timeout, LONGEST_WAIT)
+        } else {
+            self.spin_then_wait(timeout)
+        };
+        waited.map_err(errno)?;
         // No more than the buffer holds can come, so that nothing is checked event by event.
         events.reserve(self.buffer.capacity());
         for event in &self.buffer {
@@ -150,6 +198,10 @@ impl Kernel for OsKernel {
         }
         self.grow(events.len());
         Ok(())
+    }
+
+    fn spun(&self) -> Duration {
+        self.spun
     }
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
