@@ -378,8 +378,9 @@ impl Connection {
         }
     }
 
-    /// Whether the event says no more than that bytes have come, and nothing else is to be known
-    /// of this connection: one receive, one callback and one send are all there is to it.
+    /// Whether the event says no more than that bytes have come, or the end, and nothing else is
+    /// to be known of this connection: one receive, one callback and one send are all there is
+    /// to it.
     #[inline]
     pub(crate) fn is_plain(&self, ready: Readiness) -> bool {
         self.flags.is(Flags::PLAIN)
@@ -390,8 +391,16 @@ impl Connection {
 
     /// The first read of a plain connection, into the whole of the shared buffer.
     #[inline]
-    pub(crate) fn fill_plain(&mut self, engine: &mut Engine, shared: &mut [u8]) -> Option<usize> {
+    pub(crate) fn fill_plain(
+        &mut self,
+        ready: Readiness,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Option<usize> {
         self.set(Flags::READABLE);
+        if ready.contains(Readiness::READ_CLOSED) {
+            self.set(Flags::FIN_SEEN);
+        }
         let n = self.receive(engine, shared)?;
         self.gained(n, engine);
         Some(n)
@@ -1231,7 +1240,7 @@ impl Connection {
         if !self.is_dead() {
             self.set(Flags::DEAD);
             engine.stop_gathering(self.token);
-            engine.closing.push(Ending {
+            engine.closing.push_back(Ending {
                 token: self.token,
                 reason,
             });
@@ -1575,10 +1584,9 @@ impl Connection {
         self.cold.as_ref()?.layer.as_ref()
     }
 
-    pub(crate) fn take_timers(&mut self) -> Vec<TimerId> {
-        self.cold
-            .as_mut()
-            .map_or_else(Vec::new, |cold| std::mem::take(&mut cold.timers))
+    pub(crate) fn take_timers(&mut self) -> Option<Vec<TimerId>> {
+        let cold = self.cold.as_mut()?;
+        Some(std::mem::take(&mut cold.timers))
     }
 }
 

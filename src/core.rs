@@ -145,7 +145,7 @@ impl Core {
     /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.
     pub(crate) fn remove_conn(&mut self, token: Token) -> Option<Connection> {
         let mut conn = self.conns.remove(token)?;
-        for timer in conn.take_timers() {
+        for timer in conn.take_timers().into_iter().flatten() {
             self.cancel_timer(timer);
         }
         if conn.has(Flags::ADMITTED)

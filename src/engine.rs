@@ -4,6 +4,7 @@
 //! It knows nothing of connections, listeners or the application; it hands them the tools.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub(crate) struct Engine {
     /// Connections touched from elsewhere than their own callback; flushed this turn.
     pub(crate) unflushed: Vec<Token>,
     /// Connections and datagram sockets that are over; `on_close` ends this turn.
-    pub(crate) closing: Vec<Ending>,
+    pub(crate) closing: VecDeque<Ending>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -118,7 +119,7 @@ impl Engine {
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
-            closing: Vec::new(),
+            closing: VecDeque::new(),
             starved: Vec::new(),
             freed: false,
             parked: Vec::new(),

@@ -677,7 +677,7 @@ impl PacketSocket {
 
     fn die(&mut self, engine: &mut Engine) {
         if !std::mem::replace(&mut self.state.dead, true) {
-            engine.closing.push(Ending {
+            engine.closing.push_back(Ending {
                 token: self.token,
                 reason: CloseReason::Local,
             });

@@ -14,7 +14,7 @@ use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Engine, Report, SocketReport, words_of};
+use crate::engine::{Ending, Engine, Report, SocketReport, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
@@ -430,12 +430,13 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn serve_events(&mut self) {
-        for at in 0..self.events.len() {
-            let event = self.events[at];
+        let events = std::mem::take(&mut self.events);
+        for &event in &events {
             if !self.exchange(event) {
                 self.serve_event(event);
             }
         }
+        self.events = events;
     }
 
     /// The short way, which nearly every event goes: one receive, one callback, one send.
@@ -460,7 +461,7 @@ impl<H: Handler> Reactor<H> {
         if !conn.is_plain(event.ready) || engine.pressed {
             return false;
         }
-        let Some(len) = conn.fill_plain(engine, buffer) else {
+        let Some(len) = conn.fill_plain(event.ready, engine, buffer) else {
             self.tell_eof(token);
             return true;
         };
@@ -719,7 +720,13 @@ impl<H: Handler> Reactor<H> {
         }
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
-            self.offer_own(token, true);
+            if conn.unread() > 0 {
+                return self.offer_own(token, true);
+            }
+            self.callback(token, "on_eof", |handler, conn, session, _| {
+                handler.on_eof(conn, session, &mut Input::new(&[]))
+            });
+            self.settle(token);
         }
     }
 
@@ -1284,43 +1291,39 @@ impl<H: Handler> Reactor<H> {
     /// Closes what is over. A slot is free from here on; whatever this turn fetched from
     /// the kernel has been served, and a later tenant has another generation anyway.
     fn deliver_closes(&mut self) {
-        let mut at = 0;
-        // An `on_close` may end further connections; they join the list as it is walked.
-        while let Some(ending) = self.core.engine.closing.get_mut(at) {
-            at += 1;
-            let token = ending.token;
-            let reason = std::mem::replace(&mut ending.reason, CloseReason::Local);
-            if token.kind() == Some(Kind::Socket) {
-                self.core.drop_socket(token);
-                continue;
-            }
-            let Some(conn) = self.core.remove_conn(token) else {
-                continue;
-            };
-            let Self {
-                handler,
-                sessions,
-                core,
-                ..
-            } = self;
-            core.engine.stats.closed += 1;
-            let (owner, origin) = (conn.owner, conn.origin);
-            let closed = conn.retire(reason, &mut core.engine);
-            let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
-                continue;
-            };
-            guarded(core, "on_close", |core| {
-                handler.on_close(&mut Context::new(core, owner), session, &closed);
-            });
-            core.dialed_ended(origin, closed.id);
+        // An `on_close` may end further connections; they join the list as it is emptied.
+        while let Some(Ending { token, reason }) = self.core.engine.closing.pop_front() {
+            self.deliver_close(token, reason);
         }
-        self.core.engine.closing.clear();
         // Whoever freed something this turn: a close, a refusal, an attempt that came to
         // nothing, a listener that went.
         if std::mem::take(&mut self.core.engine.freed) {
             self.core.feed();
         }
         self.core.unpark();
+    }
+
+    fn deliver_close(&mut self, token: Token, reason: CloseReason) {
+        let Self {
+            handler,
+            sessions,
+            core,
+            ..
+        } = self;
+        let Some(conn) = core.remove_conn(token) else {
+            // Nobody is told of a datagram socket: the handler has closed it.
+            return core.drop_socket(token);
+        };
+        core.engine.stats.closed += 1;
+        let (owner, origin) = (conn.owner, conn.origin);
+        let closed = conn.retire(reason, &mut core.engine);
+        let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
+            return;
+        };
+        guarded(core, "on_close", |core| {
+            handler.on_close(&mut Context::new(core, owner), session, &closed);
+        });
+        core.dialed_ended(origin, closed.id);
     }
 
     // For the simulated world.

@@ -49,7 +49,7 @@ use self::names::to_addr;
 use self::resolver::{Resolver, addresses_of};
 use super::{
     Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel,
-    ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity, PeerCred,
+    ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity, PeerCred,
     Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
@@ -399,16 +399,18 @@ impl Kernel for OsKernel {
         unix::send_with_fds(fd, bytes, fds)
     }
 
-    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         let length = buffer.len().min(MAX_CALL_BYTES);
         // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
-        counted(unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) })
+        let answer = unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) };
+        Moved::counted(answer, last_errno)
     }
 
-    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         let length = bytes.len().min(MAX_CALL_BYTES);
         // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
-        counted(unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) })
+        let answer = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) };
+        Moved::counted(answer, last_errno)
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -416,7 +418,7 @@ impl Kernel for OsKernel {
             Call::Parts(parts) => SockRef::from(&fd)
                 .send_vectored_with_flags(parts, SEND_FLAGS)
                 .map_err(errno),
-            Call::Long(part) => self.write(fd, part),
+            Call::Long(part) => self.send(fd, part).result(),
         }
     }
 
@@ -557,11 +559,6 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
 /// What the last libc call left in `errno`.
 fn last_errno() -> Errno {
     errno(io::Error::last_os_error())
-}
-
-/// How many bytes a libc call moved, or what it left in `errno` if it answered -1.
-fn counted(answer: libc::ssize_t) -> Result<usize, Errno> {
-    usize::try_from(answer).map_err(|_| last_errno())
 }
 
 /// What a libc call left in `errno`, if it answered -1.

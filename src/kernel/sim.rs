@@ -34,7 +34,7 @@ use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
 use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
-use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity};
+use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity};
 use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
 use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
@@ -653,18 +653,18 @@ impl Kernel for SimKernel {
         self.try_peer_addr(fd)
     }
 
-    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer).map(|message| message.len);
         self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
-        result
+        result.into()
     }
 
-    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         self.tally.count(Call::Write);
         let result = self.try_write(fd, std::iter::once(bytes));
         self.note(|| format!("write {fd:?}, {} bytes: {result:?}", bytes.len()));
-        result
+        result.into()
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
