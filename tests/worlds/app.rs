@@ -1,0 +1,519 @@
+//! The handler under test: it follows its manners, does mischief by the dice, and writes
+//! into the book whatever happens to it.
+
+use std::io;
+use std::time::Duration;
+
+use windlass::{
+    Closed, Conn, Context, Datagram, Deadline, DialId, Error, Flow, Handle, Handler, Input, Limits,
+    ListenerId, Socket, SocketId, TimerId,
+};
+
+use super::book::{Book, Line, State, Why, key_of};
+use super::dice::Dice;
+use super::manner::{Eats, Manner};
+use super::plan::Plan;
+
+/// Bytes after which a connection is no longer answered: two ends of one loop that echo
+/// would go on for ever.
+const MOST_ANSWERED: u64 = 4000;
+
+/// The handler.
+pub struct App {
+    pub book: Book,
+    pub dice: Dice,
+    pub plan: Plan,
+    pub handle: Option<Handle<App>>,
+    pub next_port: u16,
+    pub packets_seen: Vec<u64>,
+    pub packets_sent: u64,
+    /// No more mischief: the world is settling.
+    pub tame: bool,
+}
+
+impl Handler for App {
+    type Session = usize;
+
+    fn on_start(&mut self, _: &mut Context<'_>, handle: &Handle<Self>) -> io::Result<()> {
+        self.book.enter("on_start", None);
+        let again = std::mem::replace(&mut self.book.started, true);
+        self.book.must(!again, || "on_start runs twice".to_owned());
+        self.handle = Some(handle.clone());
+        self.book.leave();
+        Ok(())
+    }
+
+    fn on_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) -> io::Result<usize> {
+        self.book.enter("on_accept", Some(conn.id()));
+        *self.book.accepts_in_turn.entry(listener).or_default() += 1;
+        let peer = conn.peer_addr().as_socket_addr();
+        let key = peer.map_or(0, |peer| key_of(peer, 0));
+        if !self.tame && self.dice.one_in(12) {
+            self.book.refused.insert(key, ());
+            return self.refuse(conn);
+        }
+        let at = self.begin(conn, key, Some(listener), None);
+        self.first_words(conn, at)
+    }
+
+    fn on_connect(&mut self, conn: &mut Conn<'_>, dial: DialId) -> io::Result<usize> {
+        self.book.enter("on_connect", Some(conn.id()));
+        self.book_connect(dial, conn);
+        let peer = conn.peer_addr().as_socket_addr();
+        // The name of our own end is asked until no scripted failure is left.
+        let local = (0..50).find_map(|_| conn.local_addr().ok());
+        let local = local.and_then(|it| it.as_socket_addr());
+        let (Some(peer), Some(local)) = (peer, local) else {
+            self.book.fail("a connection without addresses");
+            self.book.leave();
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        if !self.tame && self.dice.one_in(12) {
+            let now = conn.now();
+            self.book.dialed_ended(dial, now);
+            return self.refuse(conn);
+        }
+        let twin = peer.ip().is_loopback();
+        let key = if twin {
+            key_of(local, 0)
+        } else {
+            key_of(peer, local.port())
+        };
+        let at = self.begin(conn, key, None, Some(dial));
+        self.book.lines[at].twin = twin;
+        self.first_words(conn, at)
+    }
+
+    fn on_read(
+        &mut self,
+        conn: &mut Conn<'_>,
+        at: &mut usize,
+        input: &mut Input<'_>,
+    ) -> io::Result<()> {
+        self.begin_callback("on_read", conn, *at);
+        self.judge_offer(conn, *at, input);
+        let outcome = self.digest(conn, *at, input);
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_eof(
+        &mut self,
+        conn: &mut Conn<'_>,
+        at: &mut usize,
+        input: &mut Input<'_>,
+    ) -> io::Result<()> {
+        self.begin_callback("on_eof", conn, *at);
+        let line = &mut self.book.lines[*at];
+        let again = std::mem::replace(&mut line.eof_told, true);
+        let (owed, paused) = (line.must_offer && line.seen > line.consumed, line.paused);
+        let (id, unread) = (line.id, line.seen - line.consumed);
+        self.book
+            .must(!again, || format!("on_eof of {id:?} runs twice"));
+        self.book
+            .must(!paused, || format!("on_eof of {id:?}, which is paused"));
+        self.book.must(!owed, || {
+            format!("on_eof of {id:?} before what was left over was offered again")
+        });
+        self.book.must(input.len() as u64 == unread, || {
+            format!("on_eof of {id:?} has {} bytes, not {unread}", input.len())
+        });
+        self.compare(*at, input);
+        let outcome = self.digest(conn, *at, input);
+        if !self.book.lines[*at].manner.lingers_after_eof {
+            self.close(conn);
+        }
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_write(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
+        self.begin_callback("on_write", conn, *at);
+        let line = &mut self.book.lines[*at];
+        let was_full = std::mem::replace(&mut line.was_full, false);
+        let (id, high) = (line.id, line.limits.high);
+        self.book.must(was_full, || {
+            format!("on_write of {id:?}, whose output was not full")
+        });
+        self.book.must(conn.queued() <= high, || {
+            format!("on_write of {id:?} with {} bytes queued", conn.queued())
+        });
+        let outcome = self.maybe_mischief(conn, *at);
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_timeout(
+        &mut self,
+        conn: &mut Conn<'_>,
+        at: &mut usize,
+        which: Deadline,
+    ) -> io::Result<()> {
+        self.begin_callback("on_timeout", conn, *at);
+        self.book.diary.note(|| format!("    {which:?}"));
+        self.book.judge_deadline(conn, *at, which);
+        if let Deadline::Timer(_) = which {
+            conn.resume();
+            self.resumed(*at);
+        }
+        let outcome = self.answer_timeout(conn, *at, which);
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_wake(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
+        self.begin_callback("on_wake", conn, *at);
+        let line = &mut self.book.lines[*at];
+        let asked = std::mem::replace(&mut line.woken, false);
+        let id = line.id;
+        self.book
+            .must(asked, || format!("on_wake of {id:?}, whom nobody woke"));
+        let outcome = self.maybe_mischief(conn, *at);
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_shutdown(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
+        self.begin_callback("on_shutdown", conn, *at);
+        let line = &mut self.book.lines[*at];
+        let again = std::mem::replace(&mut line.shutdown_told, true);
+        let (id, stays) = (line.id, line.manner.stays_in_shutdown);
+        let stopping = self.book.stop_at.is_some();
+        self.book.must(stopping && !again, || {
+            format!("on_shutdown of {id:?}: stopping {stopping}, told before {again}")
+        });
+        let outcome = self.maybe_mischief(conn, *at);
+        if !stays {
+            self.close(conn);
+        }
+        self.end_callback(conn, *at, outcome)
+    }
+
+    fn on_close(&mut self, cx: &mut Context<'_>, at: usize, closed: &Closed) {
+        self.book.enter("on_close", Some(closed.id));
+        self.book.diary.note(|| format!("    {}", closed.reason));
+        let there = cx.conn(closed.id).is_some();
+        self.book.must(!there, || {
+            format!("{:?} answers in its own on_close", closed.id)
+        });
+        self.book.judge_close(at, closed, cx.now());
+        if !self.tame && self.dice.one_in(self.plan.mischief * 2) {
+            self.mischief_elsewhere(cx);
+        }
+        self.maybe_panic(None);
+        self.book.leave();
+    }
+
+    fn on_dial_error(
+        &mut self,
+        cx: &mut Context<'_>,
+        dial: DialId,
+        error: &Error,
+        retry_in: Option<Duration>,
+    ) {
+        self.book.enter("on_dial_error", None);
+        self.book
+            .diary
+            .note(|| format!("    {dial:?}: {error}, again in {retry_in:?}"));
+        self.book_dial_error(dial, error.is_timeout(), retry_in, cx.now());
+        self.maybe_panic(None);
+        self.book.leave();
+    }
+
+    fn on_accept_error(&mut self, _: &mut Context<'_>, listener: ListenerId, error: &Error) {
+        self.book.enter("on_accept_error", None);
+        self.book
+            .diary
+            .note(|| format!("    {listener:?}: {error}"));
+        self.maybe_panic(None);
+        self.book.leave();
+    }
+
+    fn on_timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
+        self.book.enter("on_timer", None);
+        let now = cx.now();
+        match self.book.timers.remove(&timer) {
+            None => self
+                .book
+                .fail(format!("{timer:?} was not set, or fires twice")),
+            Some(alarm) => {
+                self.book.spent_timers.push(timer);
+                self.book.judge_time("a timer", alarm.at, now);
+                if let Some(at) = alarm.resumes {
+                    let id = self.book.lines[at].id;
+                    if let Some(mut conn) = cx.conn(id) {
+                        conn.resume();
+                        self.resumed(at);
+                    }
+                } else if !self.tame {
+                    self.mischief_elsewhere(cx);
+                }
+            }
+        }
+        self.maybe_panic(None);
+        self.book.leave();
+    }
+
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {
+        self.book.enter("on_datagram", None);
+        self.meet(socket, datagram);
+        self.maybe_panic(None);
+        self.book.leave();
+    }
+
+    fn on_socket_error(&mut self, _: &mut Context<'_>, socket: SocketId, error: &Error) {
+        self.book.enter("on_socket_error", None);
+        self.book.diary.note(|| format!("    {socket:?}: {error}"));
+        self.book.leave();
+    }
+
+    fn on_socket_writable(&mut self, socket: &mut Socket<'_>) {
+        self.book.enter("on_socket_writable", None);
+        let id = socket.id();
+        self.book.diary.note(|| format!("    {id:?}"));
+        self.book.leave();
+    }
+
+    fn on_stop(&mut self, cx: &mut Context<'_>) {
+        self.book.enter("on_stop", None);
+        let open = self.book.alive().count();
+        self.book.must(open == 0 && cx.stats().open == 0, || {
+            format!("on_stop with {open} connections open")
+        });
+        self.book.leave();
+        self.book.stopped = true;
+    }
+}
+
+/// The beginning and the end of callbacks.
+impl App {
+    pub fn new(plan: Plan, dice: Dice) -> Self {
+        let config = &plan.config;
+        let book = Book {
+            idle: config.idle_timeout,
+            linger: config.linger,
+            stall: config.write_stall_timeout,
+            memory_limit: config.memory_limit,
+            limits: config.limits,
+            ..Book::default()
+        };
+        Self {
+            book,
+            dice,
+            plan,
+            handle: None,
+            next_port: 1000,
+            packets_seen: Vec::new(),
+            packets_sent: 0,
+            tame: false,
+        }
+    }
+
+    /// `Err`, or a panic: there is no session then, and so no `on_close`.
+    fn refuse(&mut self, conn: &mut Conn<'_>) -> io::Result<usize> {
+        if self.dice.one_in(3) {
+            conn.write(b"no");
+        }
+        if self.dice.one_in(3) {
+            conn.abort();
+        }
+        self.maybe_panic(None);
+        self.book.leave();
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn begin(
+        &mut self,
+        conn: &mut Conn<'_>,
+        key: u64,
+        listener: Option<ListenerId>,
+        dial: Option<DialId>,
+    ) -> usize {
+        let (id, now, at) = (conn.id(), conn.now(), self.book.lines.len());
+        let manner = Manner::new(&mut self.dice);
+        let limits = self.book.limits;
+        let line = Line::new(id, key, manner, limits, now);
+        self.book.lines.push(Line {
+            listener,
+            dial,
+            ..line
+        });
+        let known = self.book.by_id.insert(id, at);
+        self.book.by_key.insert(key, at);
+        self.book
+            .must(known.is_none(), || format!("{id:?} was used before"));
+        if self.dice.one_in(6) {
+            let limits = self.other_limits();
+            if conn.set_limits(limits).is_ok() {
+                self.book.lines[at].limits = limits;
+            }
+        }
+        at
+    }
+
+    fn other_limits(&mut self) -> Limits {
+        let mut limits = self.book.limits;
+        limits.low = self.dice.roll(30);
+        limits.high = limits.low + self.dice.roll(50);
+        limits.limit = limits.high + self.dice.roll(500);
+        limits.input = 1 + self.dice.roll(100);
+        limits
+    }
+
+    fn first_words(&mut self, conn: &mut Conn<'_>, at: usize) -> io::Result<usize> {
+        if self.dice.one_in(4) {
+            let count = self.dice.roll(60);
+            self.say(conn, at, count);
+        }
+        if !self.tame && self.dice.one_in(self.plan.mischief) {
+            // A panic or an `Err` here would leave no session; others do as they like.
+            self.mischief_here(conn, at);
+        }
+        self.book.leave();
+        Ok(at)
+    }
+
+    pub fn begin_callback(&mut self, name: &'static str, conn: &mut Conn<'_>, at: usize) {
+        let id = conn.id();
+        self.book.enter(name, Some(id));
+        self.book.open_line(name, at, id);
+        let line = &mut self.book.lines[at];
+        line.observe(
+            conn.bytes_read(),
+            conn.bytes_written(),
+            conn.queued(),
+            conn.now(),
+        );
+    }
+
+    pub fn end_callback(
+        &mut self,
+        conn: &mut Conn<'_>,
+        at: usize,
+        outcome: io::Result<()>,
+    ) -> io::Result<()> {
+        let now = conn.now();
+        let line = &mut self.book.lines[at];
+        let told = conn.bytes_written() + conn.queued() as u64;
+        let (id, written) = (line.id, line.written);
+        let sure = line.state == State::Open || line.state == State::Closing;
+        self.book.must(!sure || told == written, || {
+            format!("{id:?} was written {written} bytes and has {told}")
+        });
+        if outcome.is_err() {
+            self.book.closing(at, Why::Handler, now);
+        }
+        self.maybe_panic(Some(at));
+        let line = &self.book.lines[at];
+        if line.seen - line.consumed > line.limits.input as u64 {
+            self.book.closing(at, Why::TooLong, now);
+        }
+        self.book.leave();
+        outcome
+    }
+
+    /// Unwinds out of the callback, without a word on stderr.
+    pub fn maybe_panic(&mut self, at: Option<usize>) {
+        if self.plan.panics && !self.tame && self.dice.one_in(40) {
+            self.book.diary.note(|| "    panics".to_owned());
+            if let Some(at) = at {
+                self.book.aborted(at, Why::Panic);
+            }
+            self.book.panics += 1;
+            self.book.leave();
+            std::panic::resume_unwind(Box::new("as planned"));
+        }
+    }
+}
+
+/// Bytes.
+impl App {
+    /// What `on_read` is offered continues what was offered before.
+    fn judge_offer(&mut self, conn: &mut Conn<'_>, at: usize, input: &Input<'_>) {
+        self.compare(at, input);
+        let buffered = conn.cx().stats().buffered;
+        let line = &mut self.book.lines[at];
+        let (id, unread) = (line.id, line.seen - line.consumed);
+        let news = (input.len() as u64).saturating_sub(unread);
+        let offer = std::mem::take(&mut line.offer) || line.ever_full;
+        line.must_offer = false;
+        line.seen = line.consumed + input.len() as u64;
+        let full = line.auto_pause && conn.flow() == Flow::Full;
+        let paused = line.paused;
+        self.book.must(news > 0 || offer, || {
+            format!("on_read of {id:?} without news, and nobody asked for it")
+        });
+        self.book.must(!paused && !full, || {
+            format!("on_read of {id:?}: paused {paused}, output full {full}")
+        });
+        let others = buffered.saturating_sub(input.len() as u64);
+        let limit = self.book.memory_limit as u64;
+        self.book.must(news == 0 || others <= limit, || {
+            format!("{id:?} was read while {others} bytes were held and {limit} may be")
+        });
+    }
+
+    fn compare(&mut self, at: usize, input: &Input<'_>) {
+        let line = &self.book.lines[at];
+        let (id, unread) = (line.id, line.seen - line.consumed);
+        let wrong = line.input().differs(line.consumed, input.rest());
+        let len = input.len() as u64;
+        if let Some(place) = wrong {
+            self.book
+                .fail(format!("{id:?} read a wrong byte at {place}"));
+        }
+        self.book.must(len >= unread, || {
+            format!("{id:?} had {unread} bytes left over and is offered {len}")
+        });
+    }
+
+    /// Consumes and answers as its manner is.
+    fn digest(&mut self, conn: &mut Conn<'_>, at: usize, input: &mut Input<'_>) -> io::Result<()> {
+        let line = &self.book.lines[at];
+        let manner = line.manner;
+        let stuck = manner.obeys && conn.flow() == Flow::Full;
+        let bite = if stuck { 0 } else { manner.bite(input.rest()) };
+        input.consume(bite);
+        self.book.lines[at].consumed += bite as u64;
+        if self.book.lines[at].written < MOST_ANSWERED {
+            self.say(conn, at, bite * manner.answers / 8);
+        }
+        if matches!(manner.eats, Eats::Some(_)) && !input.is_empty() && !stuck {
+            conn.read_again();
+            self.asked_again(at);
+        }
+        self.maybe_mischief(conn, at)
+    }
+
+    /// Writes the next `count` bytes of our stream.
+    pub fn say(&mut self, conn: &mut Conn<'_>, at: usize, mut count: usize) {
+        let manner = self.book.lines[at].manner;
+        while count > 0 {
+            let n = count.min(manner.piece);
+            count -= n;
+            if !self.book.write(conn, at, n, manner.shared) {
+                return;
+            }
+            if manner.obeys && conn.flow() == Flow::Full {
+                return;
+            }
+        }
+    }
+
+    pub fn close(&mut self, conn: &mut Conn<'_>) {
+        let (id, now) = (conn.id(), conn.now());
+        conn.close();
+        if let Some(&at) = self.book.by_id.get(&id) {
+            self.book.closing(at, Why::Asked, now);
+        }
+    }
+
+    pub fn asked_again(&mut self, at: usize) {
+        let line = &mut self.book.lines[at];
+        line.offer = true;
+        line.must_offer = true;
+    }
+
+    pub fn resumed(&mut self, at: usize) {
+        let line = &mut self.book.lines[at];
+        if std::mem::take(&mut line.paused) {
+            line.offer = true;
+            line.must_offer = true;
+        }
+    }
+}
