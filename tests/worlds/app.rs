@@ -430,7 +430,9 @@ impl App {
         let line = &mut self.book.lines[at];
         let (id, unread) = (line.id, line.seen - line.consumed);
         let news = (input.len() as u64).saturating_sub(unread);
-        let offer = std::mem::take(&mut line.offer) || line.ever_full;
+        let offer = line.offer || line.ever_full;
+        // What is asked for in this turn is for the next.
+        line.offer &= line.asked_in == self.book.turn;
         line.must_offer = false;
         line.seen = line.consumed + input.len() as u64;
         let full = line.auto_pause && conn.flow() == Flow::Full;
@@ -506,6 +508,7 @@ impl App {
     pub fn asked_again(&mut self, at: usize) {
         let line = &mut self.book.lines[at];
         line.offer = true;
+        line.asked_in = self.book.turn;
         line.must_offer = true;
     }
 
@@ -513,6 +516,7 @@ impl App {
         let line = &mut self.book.lines[at];
         if std::mem::take(&mut line.paused) {
             line.offer = true;
+            line.asked_in = self.book.turn;
             line.must_offer = true;
         }
     }

@@ -111,6 +111,7 @@ pub struct Line {
     /// What is left over may be offered without news, and has to be once nothing pauses.
     pub offer: bool,
     pub must_offer: bool,
+    pub asked_in: u64,
     pub woken: bool,
     /// `Some(None)`: turned off.
     pub idle: Option<Option<Duration>>,
@@ -286,6 +287,7 @@ impl Line {
             overflowed: false,
             offer: false,
             must_offer: false,
+            asked_in: 0,
             woken: false,
             idle: None,
             active: now,

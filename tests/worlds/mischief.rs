@@ -187,6 +187,7 @@ impl App {
         let line = &mut self.book.lines[at];
         line.auto_pause = !line.auto_pause;
         line.offer = true;
+        line.asked_in = self.book.turn;
         conn.set_auto_pause(line.auto_pause);
     }
 

@@ -75,7 +75,7 @@ fn one_connection(world: &mut World<App>, at: usize) -> Result<u64, String> {
     expect(line.state != State::Dead, || {
         format!("{id:?} was aborted, and its on_close did not run")
     })?;
-    expect(in_turn < SHARES * budget + one_read, || {
+    expect(in_turn <= SHARES * (budget - 1 + one_read), || {
         format!("{id:?} was read {in_turn} bytes in one turn")
     })?;
     expect(queued <= line.limits.limit, || {
