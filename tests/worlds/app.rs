@@ -160,7 +160,9 @@ impl Handler for App {
     fn on_wake(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
         self.begin_callback("on_wake", conn, *at);
         let line = &mut self.book.lines[*at];
-        let asked = std::mem::replace(&mut line.woken, false);
+        // One that was asked for by a callback right before this one is for the next turn.
+        let asked = std::mem::replace(&mut line.woken, false)
+            || line.woken_in.is_some_and(|turn| turn + 1 == self.book.turn);
         let id = line.id;
         self.book
             .must(asked, || format!("on_wake of {id:?}, whom nobody woke"));

@@ -113,6 +113,7 @@ pub struct Line {
     pub must_offer: bool,
     pub asked_in: u64,
     pub woken: bool,
+    pub woken_in: Option<u64>,
     /// `Some(None)`: turned off.
     pub idle: Option<Option<Duration>>,
     pub active: Instant,
@@ -289,6 +290,7 @@ impl Line {
             must_offer: false,
             asked_in: 0,
             woken: false,
+            woken_in: None,
             idle: None,
             active: now,
             stalled: None,

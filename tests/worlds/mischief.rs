@@ -131,9 +131,11 @@ impl App {
 
     fn wake(&mut self, cx: &mut Context<'_>, id: ConnId) {
         let woken = cx.wake(id);
+        let turn = self.book.turn;
         if let Some(line) = self.book.line_of(id) {
             let open = line.state == State::Open;
             line.woken |= woken;
+            line.woken_in = woken.then_some(turn).or(line.woken_in);
             self.book.must(open || !woken, || {
                 format!("{id:?} is not open and was woken")
             });

@@ -165,10 +165,12 @@ fn overdue(world: &mut World<App>, at: usize) -> Result<(), String> {
 /// Whatever could be read or written has been.
 fn neglected(world: &mut World<App>, at: usize) -> Result<(), String> {
     let id = world.handler().book.lines[at].id;
-    let flow = world.conn(id).map(|conn| conn.flow());
+    let conn = world.conn(id).map(|conn| (conn.flow(), conn.queued()));
+    let (flow, queued) = conn.map_or((None, 0), |(flow, queued)| (Some(flow), queued));
     let book = &world.handler().book;
     let line = &book.lines[at];
-    let full = flow == Some(Flow::Full);
+    // After half a close it does not tell whether it is full.
+    let full = flow == Some(Flow::Full) || (line.half_closed && queued > line.limits.low);
     let may_read = line.state == State::Open && !line.paused && !(full && line.auto_pause);
     expect(!may_read || !line.must_offer || line.unread() == 0, || {
         format!("{id:?} was not offered what is left over")
