@@ -81,7 +81,9 @@ impl Handler for App {
         };
         let at = self.begin(conn, key, None, Some(dial));
         self.book.lines[at].twin = twin;
-        self.first_words(conn, at)
+        let session = self.first_words(conn, at);
+        self.book_connected(dial);
+        session
     }
 
     fn on_read(
@@ -414,7 +416,7 @@ impl App {
         if self.plan.panics && !self.tame && self.dice.one_in(40) {
             self.book.diary.note(|| "    panics".to_owned());
             if let Some(at) = at {
-                self.book.aborted(at, Why::Panic);
+                self.book.panics_in(at);
             }
             self.book.panics += 1;
             self.book.leave();

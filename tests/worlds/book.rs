@@ -240,6 +240,15 @@ impl Book {
         }
     }
 
+    /// A callback panics: it does not answer what it was about to answer.
+    pub fn panics_in(&mut self, at: usize) {
+        let line = &mut self.lines[at];
+        if matches!(line.why, Why::Late(_) | Why::Handler) {
+            line.state = State::Open;
+        }
+        self.aborted(at, Why::Panic);
+    }
+
     pub fn stopping(&mut self, at: Instant) {
         self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
     }

@@ -109,7 +109,10 @@ impl Book {
             _ => false,
         };
         line.by_network = matches!(closed.reason, CloseReason::Reset | CloseReason::Io(_));
+        let cut_off = matches!(closed.reason, CloseReason::Shutdown)
+            && self.stop_at.is_some_and(|end| now >= end);
         line.orderly = !line.by_network
+            && !cut_off
             && closed.unsent == 0
             && (state == State::Closing || (state == State::Open && !stopping));
         line.reason = closed.reason.to_string();
@@ -185,11 +188,17 @@ impl App {
         let sound = !it.over && !it.canceled && it.connected.is_none();
         let in_time = now <= it.until + TOLERANCE;
         it.connected = Some(id);
-        it.over |= !it.again;
         self.book
             .must(sound, || format!("on_connect of {dial:?}, which is over"));
         self.book
             .must(in_time, || format!("on_connect of {dial:?} after its time"));
+    }
+
+    /// `on_connect` is about to return: a dial that was for once is over.
+    pub fn book_connected(&mut self, dial: DialId) {
+        if let Some(it) = self.book.dials.get_mut(&dial) {
+            it.over |= !it.again;
+        }
     }
 
     pub fn book_dial_error(

@@ -408,7 +408,8 @@ impl Play {
             let line = peer.line(&self.world).is_some();
             let book = &self.world.handler().book;
             let met = line || book.refused.contains_key(&peer.key) || peer.gone;
-            if let Some(addr) = peer.listener.filter(|_| !met)
+            // Whoever does not read does not see that it was turned away.
+            if let Some(addr) = peer.listener.filter(|_| !met && peer.reading)
                 && !self.world.saw_eof(peer.client)
                 && !self.world.was_reset(peer.client)
             {
