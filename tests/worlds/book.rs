@@ -1,7 +1,7 @@
 //! What is known about one loop from outside: a model of every connection, dial and timer,
 //! written by the handler's callbacks, and judged by them and between turns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ pub struct Book {
     pub diary: Diary,
     /// The first rule that was broken.
     pub broken: Option<String>,
+    /// What has happened at all.
+    pub corners: BTreeSet<&'static str>,
     /// Turns begun.
     pub turn: u64,
     /// A callback is running.
@@ -190,7 +192,7 @@ impl Book {
     }
 
     /// A callback begins, on a connection or not.
-    pub fn enter(&mut self, name: &str, id: Option<ConnId>) {
+    pub fn enter(&mut self, name: &'static str, id: Option<ConnId>) {
         self.diary.note(|| match id {
             Some(id) => format!("  {name} {id:?}"),
             None => format!("  {name}"),
@@ -199,6 +201,7 @@ impl Book {
         self.must(!nested, || format!("{name} runs inside another callback"));
         self.must(!after, || format!("{name} runs after on_stop"));
         self.inside = true;
+        self.corners.insert(name);
     }
 
     pub fn leave(&mut self) {

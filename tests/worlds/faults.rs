@@ -9,6 +9,9 @@ use super::app::App;
 use super::dice::Dice;
 use super::errands::{NAMES, REMOTES, remote};
 
+/// Addresses of the name that has several.
+const MANY: u8 = 3;
+
 /// Calls whose failure ends the connection on which it happens.
 const HURTING: [Call; 6] = [
     Call::Read,
@@ -207,7 +210,15 @@ pub fn hosts(world: &mut World<App>, dice: &mut Dice) {
         };
         world.remote(remote(n), host);
     }
-    let all: Vec<_> = (0..3).map(|n| remote(n).ip()).collect();
+    if dice.one_in(2) {
+        // Those that were asked one after the other answer at the same moment.
+        let delay = world.handler().plan.config.attempt_delay;
+        for n in 0..MANY {
+            let host = Remote::AcceptsAfter(delay * u32::from(MANY - n));
+            world.remote(remote(n), host);
+        }
+    }
+    let all: Vec<_> = (0..MANY).map(|n| remote(n).ip()).collect();
     world.name(NAMES[0], all);
     world.name(NAMES[1], [remote(3).ip()]);
     world.silent_name(NAMES[2]);

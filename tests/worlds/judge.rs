@@ -77,6 +77,7 @@ impl Book {
             }
             _ => None,
         };
+        self.corners.insert(limit(which));
         let about_output = matches!(which, Deadline::Write | Deadline::WriteStall);
         self.must(!about_output || conn.queued() > 0, || {
             format!("{which:?} of {id:?} with nothing queued")
@@ -149,6 +150,7 @@ impl Book {
                 closed.unread
             )
         });
+        self.corners.insert(kind(&closed.reason));
         self.forget(at, now);
     }
 
@@ -232,5 +234,33 @@ impl App {
             .must(!early, || format!("{dial:?} timed out early"));
         self.book
             .must(!excess, || format!("{dial:?} waits {retry_in:?}"));
+    }
+}
+
+fn kind(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::Eof => "Eof",
+        CloseReason::Local => "Local",
+        CloseReason::Handler(_) => "Handler",
+        CloseReason::Timeout(Deadline::Linger) => "Timeout(Linger)",
+        CloseReason::Timeout(_) => "Timeout",
+        CloseReason::Reset => "Reset",
+        CloseReason::Overflow => "Overflow",
+        CloseReason::InputTooLong => "InputTooLong",
+        CloseReason::Shutdown => "Shutdown",
+        CloseReason::Panic => "Panic",
+        CloseReason::Io(_) => "Io",
+        _ => "another reason",
+    }
+}
+
+fn limit(which: Deadline) -> &'static str {
+    match which {
+        Deadline::Read => "read deadline",
+        Deadline::Write => "write deadline",
+        Deadline::Idle => "idle timeout",
+        Deadline::WriteStall => "write stall",
+        Deadline::Timer(_) => "timer of a connection",
+        _ => "another deadline",
     }
 }

@@ -1,5 +1,6 @@
 //! One world from its seed: it is set up, played, judged after every turn, and ended.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ const SPIN: u32 = 20_000;
 /// Turns in a row, at one moment, in which nothing at all was done.
 const EMPTY: u32 = 4;
 const PIECES: u32 = 500;
-/// Of these, in one stretch of time: some, and so many for each source.
+/// Of these, in one stretch of time: one for each that did something, some, and so many for
+/// each source.
 const EMPTY_IN_ALL: u32 = 30;
 const EMPTY_EACH: u32 = 12;
 /// What the script lets pass at once, mostly.
@@ -33,11 +35,45 @@ const SETTLING: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(60);
 
 /// What one world came to.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Outcome {
     pub turns: u64,
     pub callbacks: u64,
     pub connections: u64,
+    /// The callbacks that ran, the reasons that were told, and what was counted.
+    pub corners: BTreeSet<&'static str>,
+}
+
+impl Outcome {
+    fn of(world: &World<App>) -> Self {
+        let stats = world.stats();
+        let mut corners = world.handler().book.corners.clone();
+        let counted = [
+            ("refused", stats.refused),
+            ("shed", stats.shed),
+            ("lost", stats.lost),
+            ("backoffs", stats.backoffs),
+            ("stale events", stats.stale_events),
+            ("discarded", stats.bytes_discarded),
+            ("posted to gone", stats.posted_to_gone),
+            ("datagrams dropped", stats.datagrams_dropped),
+            ("panics", stats.panics),
+        ];
+        corners.extend(counted.iter().filter(|it| it.1 > 0).map(|it| it.0));
+        Self {
+            turns: stats.turns,
+            callbacks: stats.callbacks,
+            connections: stats.accepted + stats.connected,
+            corners,
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.turns += other.turns;
+        self.callbacks += other.callbacks;
+        self.connections += other.connections;
+        self.corners.extend(other.corners);
+    }
 }
 
 /// A world that broke a rule.
@@ -72,12 +108,7 @@ pub fn play(seed: u64, trace: bool) -> (Result<Outcome, Failure>, Vec<String>) {
     let lines = play.world.trace();
     let why = match played {
         Ok(Ok(())) => {
-            let stats = play.world.stats();
-            let outcome = Outcome {
-                turns: stats.turns,
-                callbacks: stats.callbacks,
-                connections: stats.accepted + stats.connected,
-            };
+            let outcome = Outcome::of(&play.world);
             return (Ok(outcome), lines);
         }
         Ok(Err(why)) => why,
@@ -310,7 +341,7 @@ impl Play {
 
     fn advance(&mut self, by: Duration) -> Result<(), String> {
         let end = self.world.now() + by;
-        let (mut at_once, mut empty_in_all) = (0, 0);
+        let (mut at_once, mut empty_in_all, mut full) = (0, 0, 0);
         self.empty = 0;
         loop {
             let before = self.world.now();
@@ -321,7 +352,8 @@ impl Play {
                 "the loop does not come to rest".to_owned()
             })?;
             empty_in_all += u32::from(self.empty > 0 && self.fair.is_some());
-            let most = EMPTY_IN_ALL + EMPTY_EACH * self.sources();
+            full += u32::from(self.empty == 0);
+            let most = full + EMPTY_IN_ALL + EMPTY_EACH * self.sources();
             expect(empty_in_all <= most, || {
                 format!("{empty_in_all} turns of {by:?} did nothing")
             })?;
