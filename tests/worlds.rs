@@ -33,6 +33,8 @@ mod dice;
 mod errands;
 #[path = "worlds/faults.rs"]
 mod faults;
+#[path = "worlds/inside.rs"]
+mod inside;
 #[path = "worlds/judge.rs"]
 mod judge;
 #[path = "worlds/manner.rs"]
@@ -47,6 +49,8 @@ mod plan;
 mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
+#[path = "worlds/turns.rs"]
+mod turns;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2500;
@@ -75,7 +79,9 @@ fn worlds_keep_every_promise() {
             Err(_) => show(seed),
         }
     }
-    println!("{seeds} worlds: {all:?}");
+    let (turns, callbacks) = (all.turns, all.callbacks);
+    let connections = all.connections;
+    println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
     for corner in CORNERS {
         // Too few worlds need not get everywhere.
         let reached = seeds < SEEDS || all.corners.contains(corner);

@@ -204,10 +204,10 @@ fn late_dials(world: &mut World<App>) -> Result<(), String> {
 }
 
 /// What one far end may expect while the loop rests.
-pub fn peer_at_rest(world: &mut World<App>, peer: &mut Peer) -> Result<(), String> {
+pub fn peer_at_rest(world: &mut World<App>, peer: &mut Peer, prompt: bool) -> Result<(), String> {
     peer.receive(world)?;
     let drain = world.handler().plan.config.drain_limit as u64;
-    peer.judge_end(world, drain)?;
+    peer.judge_end(world, drain, prompt)?;
     let Some(line) = peer.line(world) else {
         return Ok(());
     };

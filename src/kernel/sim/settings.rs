@@ -215,7 +215,7 @@ impl SimKernel {
     }
 
     /// Starts (empty) or ends the trace of what each verb did.
-    pub(crate) fn set_trace(&mut self, on: bool) {
+    pub(crate) fn set_trace(&self, on: bool) {
         self.trace.keep(on);
     }
 
