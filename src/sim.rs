@@ -144,7 +144,7 @@ impl<H: Handler> World<H> {
         if let Err(error) = config.check() {
             panic!("{error}");
         }
-        let mut kernel = SimKernel::new(seed);
+        let kernel = SimKernel::new(seed);
         kernel.set_trace(true);
         Self {
             reactor: Reactor::on_kernel(handler, config, Box::new(kernel)),

@@ -126,6 +126,8 @@ pub struct Line {
     pub idled: u32,
     /// It ended by `close` or at the end of both streams, and not by RST.
     pub orderly: bool,
+    /// It ended by RST, by our own doing.
+    pub aborted: bool,
     /// Reset or an error of the kernel's.
     pub by_network: bool,
     /// Bytes that the loop received, thrown away ones included, as `on_close` told.
@@ -311,6 +313,7 @@ impl Line {
             closing_at: now,
             idled: 0,
             orderly: false,
+            aborted: false,
             by_network: false,
             received: 0,
             hurt: false,

@@ -112,6 +112,7 @@ impl Book {
         line.by_network = matches!(closed.reason, CloseReason::Reset | CloseReason::Io(_));
         let cut_off = matches!(closed.reason, CloseReason::Shutdown)
             && self.stop_at.is_some_and(|end| now >= end);
+        line.aborted = state == State::Dead && !line.by_network;
         line.orderly = !line.by_network
             && !cut_off
             && closed.unsent == 0

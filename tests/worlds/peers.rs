@@ -208,6 +208,7 @@ impl Peer {
         let at_close = *self.sent_at_close.get_or_insert(self.sent);
         let all_heard = at_close == line.received && self.sent == at_close;
         let (id, reason, written) = (line.id, line.reason.clone(), line.written);
+        let aborted = line.aborted;
         let owed = line.orderly && !line.hurt && !self.gone && self.reading;
         let within = self.sent - line.seen <= drain;
         // Whoever reads on is owed everything, whatever it sends meanwhile.
@@ -217,6 +218,11 @@ impl Peer {
             !owed || !within || !(all_heard || reads_on) || got == written,
             || format!("{id:?} ended with {reason:?}, and its peer got {got} of {written} bytes"),
         )?;
+        let aborted = aborted && !self.gone && !world.saw_eof(self.client);
+        let reset = world.was_reset(self.client);
+        expect(!aborted || reset, || {
+            format!("{id:?} was aborted, and its peer was not reset")
+        })?;
         let eof = world.saw_eof(self.client) && !world.was_reset(self.client);
         expect(!owed || !within || !all_heard || eof, || {
             format!("{id:?} ended with {reason:?}, and its peer saw no end of the stream")

@@ -18,6 +18,8 @@ use super::plan::Plan;
 
 /// What the script lets pass at once, mostly.
 const STRETCH: Duration = Duration::from_millis(60);
+/// A linger time in which the fullest buffers cross the slowest wire byte by byte.
+const LONG_LINGER: Duration = Duration::from_millis(1500);
 /// A jump of the clock.
 const JUMP: Duration = Duration::from_secs(20);
 /// Long enough for naps, back-offs and the like to end.
@@ -85,7 +87,7 @@ pub struct Play {
     /// From then on nothing is on its way any more.
     pub clear_at: Instant,
     pub latency: Duration,
-    /// There never was any.
+    /// There never was any that could make a difference to a linger time.
     pub prompt: bool,
     /// Since when nothing has gone wrong; `None` while something may.
     pub fair: Option<Instant>,
@@ -317,7 +319,8 @@ impl Play {
     fn wire_changes(&mut self, latency: Duration) {
         self.clear_at = self.clear_at.max(self.world.now() + self.latency);
         self.latency = latency;
-        self.prompt &= latency.is_zero();
+        let long = self.plan.config.linger >= LONG_LINGER;
+        self.prompt &= latency.is_zero() || long;
     }
 
     pub fn clear(&mut self) {

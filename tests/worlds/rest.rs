@@ -216,6 +216,14 @@ pub fn peer_at_rest(world: &mut World<App>, peer: &mut Peer, prompt: bool) -> Re
     }
     let (id, seen, taken) = (line.id, line.seen, line.taken);
     let reads = reads(line, world);
+    let fin_owed = line.half_closed && line.state == State::Open && line.stalled.is_none();
+    let fin_owed = fin_owed && peer.reading && !world.saw_eof(peer.client);
+    let Some(line) = peer.line(world) else {
+        return Ok(());
+    };
+    expect(!fin_owed, || {
+        format!("{id:?} has shut its output, and its peer saw no end of the stream")
+    })?;
     let eof_owed = peer.finished && !line.eof_told && reads;
     let queued = line.stalled.is_some();
     expect(!reads || seen == peer.sent, || {
