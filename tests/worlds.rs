@@ -53,7 +53,7 @@ mod rest;
 mod turns;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 /// What these must come to, or the worlds have become too tame.
 #[rustfmt::skip]
 const CORNERS: [&str; 45] = [

@@ -109,6 +109,7 @@ pub struct Line {
     /// A write has answered `Full` since the last `on_write`, or ever.
     pub was_full: bool,
     pub ever_full: bool,
+    pub full_in: u64,
     pub overflowed: bool,
     /// What is left over may be offered without news, and has to be once nothing pauses.
     pub offer: bool,
@@ -299,6 +300,7 @@ impl Line {
             half_closed: false,
             was_full: false,
             ever_full: false,
+            full_in: 0,
             overflowed: false,
             offer: false,
             must_offer: false,

@@ -136,12 +136,21 @@ pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
     let some = dice.roll(12);
     let time = Duration::from_micros(dice.roll(4000) as u64);
     let what = dice.roll(20);
+    let scale = world.handler().plan.scale;
     world
         .diary()
         .note(|| format!("weather {what} {some} {time:?}"));
     match what {
-        0 | 1 => drop(world.faults().short_reads((some > 3).then_some(some + 4))),
-        2 | 3 => drop(world.faults().short_writes((some > 3).then_some(some))),
+        0 | 1 => drop(
+            world
+                .faults()
+                .short_reads((some > 3).then_some((some + 4) * scale)),
+        ),
+        2 | 3 => drop(
+            world
+                .faults()
+                .short_writes((some > 3).then_some(some * scale)),
+        ),
         4..=9 => fail(world, dice, some % 4),
         10 | 11 => drop(world.faults().spurious()),
         12 => {

@@ -35,7 +35,7 @@ impl App {
         dial: Option<DialId>,
     ) -> usize {
         let (id, now, at) = (conn.id(), conn.now(), self.book.lines.len());
-        let manner = Manner::new(&mut self.dice);
+        let manner = Manner::new(&mut self.dice, self.plan.scale);
         let limits = self.book.limits;
         let line = Line::new(id, key, manner, limits, now);
         self.book.lines.push(Line {
@@ -58,16 +58,16 @@ impl App {
 
     pub fn other_limits(&mut self) -> Limits {
         let mut limits = self.book.limits;
-        limits.low = self.dice.roll(30);
-        limits.high = limits.low + self.dice.roll(50);
-        limits.limit = limits.high + self.dice.roll(500);
-        limits.input = 1 + self.dice.roll(100);
+        limits.low = self.dice.roll(30) * self.plan.scale;
+        limits.high = limits.low + self.dice.roll(50) * self.plan.scale;
+        limits.limit = limits.high + self.dice.roll(500) * self.plan.scale;
+        limits.input = 1 + self.dice.roll(100) * self.plan.scale;
         limits
     }
 
     pub fn first_words(&mut self, conn: &mut Conn<'_>, at: usize) -> io::Result<usize> {
         if self.dice.one_in(4) {
-            let count = self.dice.roll(60);
+            let count = self.dice.roll(60) * self.plan.scale;
             self.say(conn, at, count);
         }
         if !self.tame && self.dice.one_in(self.plan.mischief) {
@@ -187,7 +187,7 @@ impl App {
         let bite = if stuck { 0 } else { manner.bite(input.rest()) };
         input.consume(bite);
         self.book.lines[at].consumed += bite as u64;
-        if self.book.lines[at].written < MOST_ANSWERED {
+        if self.book.lines[at].written < MOST_ANSWERED * self.plan.scale as u64 {
             self.say(conn, at, bite * manner.answers / 8);
         }
         if matches!(manner.eats, Eats::Some(_)) && !input.is_empty() && !stuck {

@@ -47,7 +47,10 @@ impl Book {
         }
         line.written += count as u64;
         line.was_full |= flow == Flow::Full;
-        line.ever_full |= flow == Flow::Full;
+        if flow == Flow::Full {
+            line.ever_full = true;
+            line.full_in = self.turn;
+        }
         self.must(!over, || format!("{id:?} took a write after its end"));
         true
     }

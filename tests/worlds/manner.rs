@@ -32,8 +32,8 @@ pub enum Eats {
 }
 
 impl Manner {
-    pub fn new(dice: &mut Dice) -> Self {
-        let bite = dice.between(1, 40);
+    pub fn new(dice: &mut Dice, scale: usize) -> Self {
+        let bite = dice.between(1, 40) * scale;
         Self {
             eats: match dice.roll(9) {
                 0..=3 => Eats::Everything,
@@ -43,7 +43,8 @@ impl Manner {
                 _ => Eats::Nothing,
             },
             answers: dice.pick(&[0, 1, 8, 8, 8, 16, 60]),
-            piece: dice.pick(&[1, 7, 40, 20_000]),
+            // Not byte by byte where there are many.
+            piece: dice.pick(&[1, 7, 40, 20_000]).max(scale - 1),
             shared: dice.one_in(3),
             obeys: !dice.one_in(4),
             lingers_after_eof: dice.one_in(3),

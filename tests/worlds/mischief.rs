@@ -52,7 +52,7 @@ impl App {
                 self.remember(timer, when, Some(at), None);
             }
             13 | 14 => {
-                let count = self.dice.roll(300);
+                let count = self.dice.roll(300) * self.plan.scale;
                 self.say(conn, at, count);
             }
             15 => {
@@ -116,7 +116,7 @@ impl App {
             2 if self.dice.one_in(3) => self.abort(&mut conn, at),
             3 => self.nap(&mut conn, at),
             _ => {
-                let count = self.dice.roll(120);
+                let count = self.dice.roll(120) * self.plan.scale;
                 self.say(&mut conn, at, count);
             }
         }

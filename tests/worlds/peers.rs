@@ -93,18 +93,19 @@ impl Peer {
         if self.gone {
             return;
         }
+        let scale = world.handler().plan.scale;
         match (self.temper, dice.roll(12)) {
             (Temper::Stalls | Temper::Vanishes, _) => {}
             (Temper::ByteByByte, 0..=8) => self.send(world, 1),
-            (Temper::Floods, 0..=5) => self.send(world, dice.between(100, 1500)),
+            (Temper::Floods, 0..=5) => self.send(world, dice.between(100, 1500) * scale),
             (Temper::Resets, 0..=1) => self.reset(world),
             (Temper::HalfCloses, 0..=2) => self.finish(world),
             (Temper::NeverReads, 9..) => {}
-            (_, 0..=5) => self.send(world, dice.between(1, 120)),
+            (_, 0..=5) => self.send(world, dice.between(1, 120) * scale),
             (_, 6) => self.stop_reading(world),
             (_, 7) => self.resume_reading(world),
             (_, 8 | 9) => {
-                world.read_some(self.client, dice.between(1, 30));
+                world.read_some(self.client, dice.between(1, 30) * scale);
             }
             (_, 10) if dice.one_in(6) => self.close(world),
             (_, 11) if dice.one_in(6) => self.finish(world),

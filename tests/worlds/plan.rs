@@ -18,6 +18,8 @@ pub struct Plan {
     pub abort_reset_accepts: bool,
     pub inherit_options: bool,
     pub backlog_limit: u32,
+    /// How many times larger everything is that is counted in bytes.
+    pub scale: usize,
     /// Acts of the script.
     pub steps: usize,
     pub most_peers: usize,
@@ -37,11 +39,19 @@ pub struct Plan {
 /// Limits that no world here ever reaches.
 const PLENTY: usize = 1 << 20;
 
+/// Large enough for writes that go around the queue.
+const LARGE: usize = 300;
+
 impl Plan {
     pub fn new(dice: &mut Dice) -> Self {
+        let scale = if dice.one_in(16) { LARGE } else { 1 };
+        let mut config = config(dice);
+        enlarge(&mut config, scale);
+        let buffers = (dice.between(1, 60) * scale, dice.between(1, 60) * scale);
         Self {
-            config: config(dice),
-            buffers: (dice.between(1, 60), dice.between(1, 60)),
+            config,
+            buffers,
+            scale,
             rearm: !dice.one_in(3),
             reuse_descriptors: dice.one_in(2),
             abort_reset_accepts: dice.one_in(2),
@@ -57,6 +67,17 @@ impl Plan {
             stops: dice.pick(&[40, 200, 100_000]),
         }
     }
+}
+
+fn enlarge(config: &mut Config, scale: usize) {
+    config.read_buffer *= scale;
+    config.read_budget *= scale;
+    config.limits.low *= scale;
+    config.limits.high *= scale;
+    config.limits.limit *= scale;
+    config.limits.input *= scale;
+    config.memory_limit *= scale;
+    config.drain_limit *= scale;
 }
 
 fn config(dice: &mut Dice) -> Config {
