@@ -32,7 +32,7 @@ mod linux {
 
     use windlass::{Bind, Config, Datagram, Handle, Handler, Reactor, Socket, Stats};
 
-    use super::clock::{pin, seconds, spread, thread_clock};
+    use super::clock::{pin, seconds, thread_clock};
 
     const ROUNDS: usize = 15;
     const COUNT: usize = 1_000_000;
@@ -172,6 +172,18 @@ mod linux {
             );
         }
         Ok(())
+    }
+
+    /// The median of the rounds, and the quartiles.
+    fn spread(ratios: &mut [f64]) -> String {
+        ratios.sort_by(f64::total_cmp);
+        let last = ratios.len() - 1;
+        format!(
+            "{:.3} ({:.3} to {:.3})",
+            ratios[last / 2],
+            ratios[last / 4],
+            ratios[last - last / 4]
+        )
     }
 
     fn echo(load: &UdpSocket, addr: SocketAddr, count: usize) -> io::Result<()> {

@@ -166,7 +166,7 @@ pub struct Config {
     pub read_budget: usize,
     /// Read calls on one connection in one turn. 16.
     pub read_calls: u32,
-    /// Connections that one listener may accept in one turn. 16. Higher empties a burst
+    /// Connections that one listener may accept in one turn. 64. Higher empties a burst
     /// sooner and keeps established connections waiting for it.
     pub accept_budget: u32,
     /// Datagrams that one socket may receive in one turn before the others have theirs; the
@@ -181,6 +181,20 @@ pub struct Config {
     pub events: usize,
     /// The most events that one poll may fetch. 16,384 (of 16 bytes each).
     pub max_events: usize,
+    /// Time that each wait goes on polling before the thread sleeps. Zero: it sleeps at once.
+    /// At most one second. Saves the wake-up of an event that comes within it, which is
+    /// most of the latency of a loop with little to do; 50 µs is a beginning. It costs processor
+    /// time while nothing happens, up to the whole of a processor ([`Stats::spun`] counts it),
+    /// so it is for loops that have one to themselves: where threads share a processor, the
+    /// loop that polls keeps from running whom it waits for. Polling ends at once when an
+    /// event or a posted closure comes, a timer is due, or the wait that
+    /// [`turn`](crate::Reactor::turn) was asked for is over. A loop with work left does not
+    /// wait, and so does not poll longer either. In the simulated world nothing is polled:
+    /// its time passes only while the loop sleeps. Not to be confused with `SO_BUSY_POLL`,
+    /// which polls the network card.
+    ///
+    /// [`Stats::spun`]: crate::Stats::spun
+    pub busy_poll: Duration,
 
     /// Names that may wait for the resolver at the same time; a dial beyond that fails at
     /// once. 1,024. Protects the loop's memory while the resolver is slow.
@@ -238,12 +252,13 @@ impl Default for Config {
             mailbox_limit: 65_536,
             read_budget: 256 * KIB,
             read_calls: 16,
-            accept_budget: 16,
+            accept_budget: 64,
             datagram_budget: 256,
             post_budget: 1024,
             drain_limit: 4 * MIB,
             events: 1024,
             max_events: 16_384,
+            busy_poll: Duration::ZERO,
             max_lookups: 1024,
             max_connections: None,
             reserved_descriptors: 32,
@@ -302,6 +317,9 @@ impl Config {
         if self.max_connections == Some(0) {
             return refuse("max_connections must be at least 1, or None".to_owned());
         }
+        if self.busy_poll > MOST_BUSY_POLL {
+            return refuse(format!("busy_poll must be at most {MOST_BUSY_POLL:?}"));
+        }
         if self.max_events < self.events {
             return refuse("max_events must be at least events".to_owned());
         }
@@ -322,6 +340,10 @@ const MOST_READ_BUFFER: usize = 1024 * MIB;
 
 /// Most events that one poll can be asked for: a million sources ready at the same time.
 const MOST_EVENTS: usize = 1 << 20;
+
+/// Longest time that a wait may go without sleep: what a wake-up costs, some microseconds, is
+/// nothing to whoever has waited a second.
+const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
 
 /// Most datagrams of one receive call (`UIO_MAXIOV` of Linux).
 const MOST_PLACES: usize = 1024;
@@ -363,6 +385,10 @@ pub(crate) const ERRORS_IN_A_ROW: u32 = 64;
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
+
+/// How much longer the next batch of accepts is when re-arming shows that more clients wait:
+/// from one to the whole budget in two steps.
+pub(crate) const BATCH_GROWTH: u32 = 8;
 
 /// Turns during which callbacks are timed one by one after a slow turn was seen.
 pub(crate) const SLOW_TURN_WATCH: u32 = 256;
@@ -411,6 +437,7 @@ mod tests {
         assert!(huge(|config| config.read_buffer = usize::MAX).contains("read_buffer"));
         assert!(huge(|config| config.max_events = usize::MAX).contains("max_events"));
         assert!(huge(|config| config.max_connections = Some(0)).contains("max_connections"));
+        assert!(huge(|config| config.busy_poll = Duration::MAX).contains("busy_poll"));
     }
 
     #[test]

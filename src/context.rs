@@ -380,7 +380,10 @@ impl<'a> Conn<'a> {
 
     /// Bytes written that the kernel has not taken yet.
     pub fn queued(&self) -> usize {
-        self.look(0, Connection::queued)
+        let Core { conns, engine, .. } = &*self.cx.core;
+        conns
+            .get(self.token)
+            .map_or(0, |conn| conn.queued() + conn.gathered(engine))
     }
 
     /// Bytes that the kernel has taken so far.
@@ -468,7 +471,7 @@ impl<'a> Conn<'a> {
         limits
             .check()
             .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        self.with((), |conn, _| conn.set_limits(limits));
+        self.with((), |conn, engine| conn.set_limits(limits, engine));
         Ok(())
     }
 
@@ -488,7 +491,7 @@ impl<'a> Conn<'a> {
     ///
     /// A limit protects this process: each that waits occupies a descriptor.
     pub fn accept_fds(&mut self, most: usize) {
-        self.with((), |conn, _| conn.accept_fds(most));
+        self.with((), |conn, engine| conn.accept_fds(most, engine));
     }
 
     /// The oldest descriptor that has come, close-on-exec. It is there no later than the
@@ -560,7 +563,7 @@ impl<'a> Conn<'a> {
 
     /// The other end. Known even after the peer has gone.
     pub fn peer_addr(&self) -> Addr {
-        self.look(UNKNOWN, |conn| conn.peer.clone())
+        self.look(UNKNOWN, Connection::peer)
     }
 
     /// Our end.
@@ -619,7 +622,7 @@ impl<'a> Conn<'a> {
     /// Puts a layer between wire and handler. In `on_accept`, before any byte has passed.
     #[cfg(test)]
     pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor) {
-        self.with((), |conn, _| conn.layer = Some(layer));
+        self.with((), |conn, engine| conn.set_layer(layer, engine));
     }
 
     fn set_one(&mut self, which: Deadline, at: Option<Instant>) {

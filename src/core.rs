@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use crate::connection::{Connection, Flags};
 use crate::dialer::Dialing;
-use crate::engine::Engine;
+use crate::engine::{Engine, NOBODY};
 use crate::error::{Cause, Error, Op};
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
-use crate::sources::Slots;
+use crate::sources::{Named, Slots};
 use crate::stats::Stats;
 use crate::timer::Entry;
 use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
@@ -33,10 +33,17 @@ pub(crate) struct Core {
 /// A timer that has not fired.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TimerSlot {
+    token: Token,
     pub(crate) owner: Owner,
     /// Whose callback it runs, and with whom it dies.
     pub(crate) conn: Option<ConnId>,
     entry: Entry,
+}
+
+impl Named for TimerSlot {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl Core {
@@ -94,6 +101,7 @@ impl Core {
         } = self;
         let at = engine.clock.at(at);
         let made = timers.insert(|token| TimerSlot {
+            token,
             owner,
             conn,
             entry: engine.wheel.insert(at, token),
@@ -106,7 +114,7 @@ impl Core {
         };
         let id = TimerId::new(token);
         if let Some(conn) = conn.and_then(|conn| conns.get_mut(conn.token())) {
-            conn.add_timer(id);
+            conn.add_timer(id, engine);
         }
         id
     }
@@ -120,6 +128,18 @@ impl Core {
             conn.remove_timer(id);
         }
         true
+    }
+
+    /// The callback has returned: what it wrote to its own connection leaves.
+    #[inline]
+    pub(crate) fn end_callback(&mut self) {
+        let Self { conns, engine, .. } = self;
+        if !engine.gather.is_empty()
+            && let Some(conn) = conns.get_mut(engine.current)
+        {
+            conn.ship(engine);
+        }
+        engine.current = NOBODY;
     }
 
     /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.

@@ -20,13 +20,14 @@ use crate::connection::{Connection, Flags};
 use crate::core::Core;
 use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
-use crate::error::{Cause, Error, Op, Place};
+use crate::error::{Cause, CloseReason, Error, Op, Place};
 use crate::fd::{self, Connecting};
 use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,
 };
 use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -260,6 +261,12 @@ pub(crate) struct DialEnd {
     pub(crate) owner: Owner,
     pub(crate) error: Error,
     pub(crate) retry_in: Option<Duration>,
+}
+
+impl Named for Dialing {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl Dialing {
@@ -668,7 +675,7 @@ impl Core {
             return None;
         };
         if let (Some(path), Some(made)) = (path, conns.get_mut(conn)) {
-            made.owns(path);
+            made.owns(path, engine);
         }
         if let Err(errno) = engine.kernel.register(fd, conn, Interest::ReadWrite) {
             let error = dialing.error_at(remote.clone(), errno);
@@ -727,7 +734,7 @@ impl Core {
         let Some((fd, dial, remote)) = self
             .conns
             .get(conn)
-            .map(|made| (made.fd(), made.origin, made.peer.clone()))
+            .map(|made| (made.fd(), made.origin, made.peer()))
         else {
             return;
         };
@@ -789,7 +796,7 @@ impl Core {
             }
         }
         if let Some(made) = self.conns.get_mut(conn) {
-            made.connected(peer, ready, &self.engine);
+            made.connected(peer, ready, &mut self.engine);
         }
         self.engine.connected.push(conn);
     }
@@ -834,7 +841,7 @@ impl Core {
                     .attempts
                     .first()
                     .and_then(|&conn| self.conns.get(conn));
-                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer.clone().into());
+                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer().into());
                 first.unwrap_or_else(|| dialing.error_at(place, cause.clone()))
             }
         };
@@ -940,7 +947,7 @@ impl Core {
     /// An attempt that came to nothing.
     fn drop_attempt(&mut self, conn: Token) {
         if let Some(conn) = self.conns.remove(conn) {
-            conn.retire(&mut self.engine);
+            conn.retire(CloseReason::Local, &mut self.engine);
         }
     }
 }

@@ -7,30 +7,39 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Config, Overload, PanicPolicy};
+use crate::cold::Spares;
+use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
-use crate::error::{Cause, Error, Op};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
-use crate::timer::{NEVER, Nanos, Wheel};
+use crate::timer::{NEVER, Nanos, TICK, Wheel};
 use crate::token::{ListenerId, Owner, SocketId, Token};
+
+/// No source has this name.
+pub(crate) const NOBODY: Token = Token::WAKE;
 
 /// The tools of one loop.
 pub(crate) struct Engine {
     pub(crate) kernel: Box<dyn Kernel>,
     pub(crate) config: Config,
+    /// The idle limit of connections without one of their own.
+    pub(crate) idle: Nanos,
+    /// How long output may wait without progress.
+    pub(crate) stall: Nanos,
     pub(crate) clock: Clock,
     pub(crate) wheel: Wheel,
     pub(crate) pool: Pool,
+    pub(crate) spares: Spares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
     pub(crate) ready: Vec<Token>,
     /// Connections touched from elsewhere than their own callback; flushed this turn.
     pub(crate) unflushed: Vec<Token>,
-    /// Connections that are over; their `on_close` ends this turn.
-    pub(crate) closing: Vec<Token>,
+    /// Connections and datagram sockets that are over; `on_close` ends this turn.
+    pub(crate) closing: Vec<Ending>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -50,8 +59,15 @@ pub(crate) struct Engine {
     pub(crate) lookups: Vec<(Ticket, Token)>,
     next_ticket: u64,
 
-    /// The connection whose callback is running; it is flushed when the callback returns.
-    pub(crate) current: Option<Token>,
+    /// The source whose callback is running, or [`NOBODY`]; it is flushed when the callback
+    /// returns.
+    pub(crate) current: Token,
+    /// What the running callback has written to its own connection and nothing forbids to
+    /// send at once when it returns: one buffer for the whole loop, so that an answer that
+    /// the kernel takes never becomes a queue.
+    pub(crate) gather: Vec<u8>,
+    /// Bytes that may be gathered by a connection without limits of its own.
+    pub(crate) gather_most: usize,
     /// Unconsumed input and queued output of all connections, in bytes.
     pub(crate) buffered: usize,
     /// `buffered` went above the limit and has not yet fallen to the relief level.
@@ -67,6 +83,8 @@ pub(crate) struct Engine {
 
     /// Connections that the end of a shutdown's grace cut off.
     pub(crate) aborted: u64,
+    /// Somebody looks at how long callbacks take.
+    pub(crate) times_callbacks: bool,
     /// Turns during which callbacks are still timed because one turn was slow.
     watched_turns: u32,
 
@@ -83,8 +101,13 @@ impl Engine {
         let max_connections = connection_cap(&config, descriptor_limit);
         let cap_is_descriptors = config.max_connections.is_none();
         let events = config.events;
+        let gather_most = gather_most(&config.limits);
+        let times_callbacks = config.time_callbacks;
         Self {
             pool: Pool::new(config.recycled_bytes),
+            spares: Spares::default(),
+            idle: at_least_a_tick(config.idle_timeout),
+            stall: at_least_a_tick(config.write_stall_timeout),
             kernel,
             config,
             clock,
@@ -102,7 +125,9 @@ impl Engine {
             socket_reports: Vec::new(),
             lookups: Vec::new(),
             next_ticket: 0,
-            current: None,
+            current: NOBODY,
+            gather: Vec::new(),
+            gather_most,
             buffered: 0,
             pressed: false,
             stop_at: None,
@@ -110,6 +135,7 @@ impl Engine {
             max_connections,
             cap_is_descriptors,
             aborted: 0,
+            times_callbacks,
             watched_turns: 0,
             accept_gate: LogGate::default(),
             panic_gate: LogGate::default(),
@@ -175,8 +201,6 @@ impl Engine {
         }
         self.clock.set(self.kernel.now());
         self.wheel.advance(self.clock.nanos);
-        // A panic that was let through may have left this behind.
-        self.current = None;
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
         Ok(())
@@ -192,13 +216,15 @@ impl Engine {
         self.stats.longest_turn = self.stats.longest_turn.max(took);
         if took > self.config.slow_turn {
             self.slow_turn(took);
-        } else {
-            self.watched_turns = self.watched_turns.saturating_sub(1);
+        } else if self.watched_turns > 0 {
+            self.watched_turns -= 1;
+            self.times_callbacks = self.config.time_callbacks || self.watched_turns > 0;
         }
     }
 
     fn slow_turn(&mut self, took: Duration) {
         self.watched_turns = config::SLOW_TURN_WATCH;
+        self.times_callbacks = true;
         let Some(held_back) = self
             .slow_gate
             .pass(self.clock.measured, self.config.log_interval)
@@ -216,10 +242,6 @@ impl Engine {
                 "a turn took {took:?}; callbacks are timed from now on ({held_back} such lines held back)"
             ),
         }
-    }
-
-    pub(crate) fn times_callbacks(&self) -> bool {
-        self.config.time_callbacks || self.watched_turns > 0
     }
 
     pub(crate) fn callback_took(&mut self, name: &'static str, began: Instant) {
@@ -315,10 +337,29 @@ impl Engine {
     pub(crate) fn snapshot(&self, open: usize) -> Stats {
         let mut stats = self.stats;
         stats.open = open as u64;
-        stats.buffered = self.buffered as u64;
+        stats.buffered = (self.buffered + self.gather.len()) as u64;
+        stats.spun = self.kernel.spun();
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
     }
+}
+
+/// Bytes that a callback may gather before they are queued: neither so many that they should
+/// leave before it returns, nor so many that it has to be told to stop.
+pub(crate) fn gather_most(limits: &Limits) -> usize {
+    limits.high.min(config::GATHER_FLUSH - 1)
+}
+
+/// A limit that renews itself must lie ahead of now, or it would fire without end.
+pub(crate) fn at_least_a_tick(limit: Duration) -> Nanos {
+    nanos(limit).max(TICK)
+}
+
+/// A source that is over, and why.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) token: Token,
+    pub(crate) reason: CloseReason,
 }
 
 /// What a listener has to say to the handler that opened it.

@@ -29,6 +29,7 @@ use crate::fd::{self, Accepted};
 use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
 use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
 use crate::unix_path::{self, Owned};
@@ -99,8 +100,9 @@ impl Listen {
     /// Takes over a listening socket made elsewhere: [inherited](crate::inherited), a
     /// [duplicate](crate::Listener::try_clone_fd) of another loop's, or one of the standard
     /// library's. It may be TCP, a Unix stream, or records. It is made nonblocking and
-    /// close-on-exec. Options and backlog stay as they are, and so does its path when it is
-    /// closed, unless [`unlink_on_close`](Self::unlink_on_close) says otherwise.
+    /// close-on-exec, and given the stream options of this [`Listen`], which its clients
+    /// inherit. Everything else stays as it is, the backlog too, and so does its path when it
+    /// is closed, unless [`unlink_on_close`](Self::unlink_on_close) says otherwise.
     ///
     /// Anything else than a listening socket is refused when the listener is opened:
     /// ENOTSOCK or EINVAL.
@@ -228,8 +230,10 @@ pub(crate) struct Listener {
     policy: Policy,
     /// The path to be removed with it.
     path: Option<Owned>,
-    /// Whether accepted sockets have the options by inheritance, once that is known.
-    inherits: Option<bool>,
+    /// Whether accepted sockets have the options by inheritance, as far as is known.
+    inherits: bool,
+    /// Clients that came without them.
+    without_options: u32,
     /// Connections of this listener that are open.
     pub(crate) open: usize,
     state: State,
@@ -327,6 +331,12 @@ struct Policy {
     options: StreamOptions,
 }
 
+impl Named for Listener {
+    fn token(&self) -> Token {
+        self.token
+    }
+}
+
 impl Listener {
     /// Opens the socket. Nothing stays open if any step fails.
     pub(crate) fn open(listen: Listen, engine: &mut Engine) -> Result<Opened, Error> {
@@ -351,7 +361,7 @@ impl Listener {
                 let addr = own_address(&bound, engine)?;
                 (bound, addr)
             }
-            Target::Inherited(owned) => adopt(owned, rules, engine)?,
+            Target::Inherited(owned) => adopt(owned, rules, &listen.options, engine)?,
         };
         let spare = match policy.overload {
             Overload::Shed => engine.kernel.spare().ok(),
@@ -387,7 +397,8 @@ impl Listener {
             backlog,
             policy,
             path,
-            inherits: None,
+            inherits: false,
+            without_options: 0,
             open: 0,
             state: State::default(),
             spare,
@@ -455,12 +466,10 @@ impl Listener {
     pub(crate) fn note(&mut self, engine: &Engine) {
         self.state.ready = true;
         // Re-arming reported at once: there are more clients than the batch takes.
-        let again = self.rearmed_in != 0 && engine.stats.turns == self.rearmed_in + 1;
-        self.batch = if again {
-            (self.batch * 2).min(engine.config.accept_budget)
-        } else {
-            1
-        };
+        if self.rearmed_in != 0 && engine.stats.turns == self.rearmed_in + 1 {
+            let grown = self.batch.saturating_mul(config::BATCH_GROWTH);
+            self.batch = grown.min(engine.config.accept_budget);
+        }
     }
 
     /// Puts the listener on the ready list, if it has anything to do.
@@ -602,7 +611,7 @@ impl Listener {
             *taken += 1;
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
-                Accepted::Empty => return self.emptied(engine),
+                Accepted::Empty => return self.emptied(*taken - 1, engine),
                 Accepted::Lost(errno) => {
                     self.lost(errno, engine);
                     if self.lost_in_a_row >= config::LOST_IN_A_ROW {
@@ -625,7 +634,7 @@ impl Listener {
         // The reserved descriptors serve to accept with; the spare is not needed.
         match self.shed_batch(engine) {
             Some(true) => {
-                self.emptied(engine);
+                self.emptied(0, engine);
             }
             Some(false) => self.make_ready(engine),
             None => {
@@ -675,21 +684,30 @@ impl Listener {
     }
 
     /// Options are set once on the listener where accepted sockets inherit them. Whether
-    /// they do is looked up once, on the first client.
+    /// they do is seen on the first client; if it is one that waited since before they were
+    /// set, on a later one: the second, fourth, eighth and so on are looked at.
     fn see_to_options(&mut self, fd: Fd, engine: &mut Engine) {
+        if self.inherits {
+            return;
+        }
         let options = &self.policy.options;
-        let inherits = *self
-            .inherits
-            .get_or_insert_with(|| engine.kernel.has_options(fd, options));
-        if !inherits && let Err(errno) = engine.kernel.set_options(fd, options) {
+        self.without_options = self.without_options.saturating_add(1);
+        if self.without_options.is_power_of_two() {
+            self.inherits = engine.kernel.has_options(fd, options);
+        }
+        if !self.inherits
+            && let Err(errno) = engine.kernel.set_options(fd, options)
+        {
             log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", self.addr);
         }
     }
 
-    fn emptied(&mut self, engine: &mut Engine) -> Step {
+    /// The queue held so many clients. The next burst is likely to be as long as this one: a
+    /// batch of that size ends with a cheap re-arming, and not with an accept for nothing.
+    fn emptied(&mut self, clients: u32, engine: &mut Engine) -> Step {
         self.recovered(engine);
         self.state.ready = false;
-        self.batch = 1;
+        self.batch = clients.max(1);
         if self.state.stopping {
             self.state.dead = true;
         }
@@ -784,7 +802,7 @@ impl Listener {
         self.spare = engine.kernel.spare().ok();
         match emptied {
             Some(true) => {
-                self.emptied(engine);
+                self.emptied(0, engine);
                 // The loop is still out of descriptors: the next client is no new episode.
                 self.state.exhausted = true;
             }
@@ -970,11 +988,21 @@ fn own_address(bound: &Bound, engine: &mut Engine) -> Result<Addr, Error> {
 }
 
 /// A listener made elsewhere. Whoever made its path removes it, unless we were told to.
-fn adopt(owned: OwnedFd, rules: PathRules, engine: &mut Engine) -> Result<(Bound, Addr), Error> {
+fn adopt(
+    owned: OwnedFd,
+    rules: PathRules,
+    options: &StreamOptions,
+    engine: &mut Engine,
+) -> Result<(Bound, Addr), Error> {
     let adopted = engine
         .kernel
         .adopt_listener(owned)
         .map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
+    // Where accepted sockets inherit them, this saves five calls for each of them; where it
+    // is refused, they are set on each.
+    if let Err(errno) = engine.kernel.set_options(adopted.fd, options) {
+        log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", adopted.local);
+    }
     let ours = rules.unlink.unwrap_or(false);
     let path = ours
         .then(|| unix_path::note(engine.kernel.as_mut(), &adopted.local))

@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::address::{Addr, Network};
 use crate::config;
 use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
-use crate::engine::{Engine, SocketReport, nanos};
-use crate::error::{Cause, Error, Op};
+use crate::engine::{Ending, Engine, SocketReport, nanos};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
@@ -27,6 +27,7 @@ use crate::kernel::{
 };
 use crate::packet_open::{Opened, Opening};
 use crate::packet_queue::PacketQueue;
+use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{Owner, SocketId, Token};
 use crate::unix_path::{self, Owned};
@@ -99,6 +100,12 @@ struct State {
     due: bool,
     in_ready: bool,
     in_unflushed: bool,
+}
+
+impl Named for PacketSocket {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl PacketSocket {
@@ -221,7 +228,7 @@ impl PacketSocket {
     }
 
     pub(crate) fn touch(&mut self, engine: &mut Engine) {
-        if engine.current != Some(self.token) && !self.state.in_unflushed {
+        if engine.current != self.token && !self.state.in_unflushed {
             self.state.in_unflushed = true;
             engine.unflushed.push(self.token);
         }
@@ -670,7 +677,10 @@ impl PacketSocket {
 
     fn die(&mut self, engine: &mut Engine) {
         if !std::mem::replace(&mut self.state.dead, true) {
-            engine.closing.push(self.token);
+            engine.closing.push(Ending {
+                token: self.token,
+                reason: CloseReason::Local,
+            });
         }
     }
 

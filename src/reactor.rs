@@ -105,6 +105,7 @@ impl<H: Handler> Reactor<H> {
             let why = Cause::Invalid(format!("no event loop: {error}"));
             Error::new(Op::Run, None, None, why)
         })?;
+        let kernel = kernel.busy_poll(config.busy_poll);
         Ok(Self::on_kernel(handler, config, Box::new(kernel)))
     }
 
@@ -281,6 +282,8 @@ impl<H: Handler> Reactor<H> {
             Phase::Running | Phase::Stopping => {}
             Phase::Stopped => return Ok(Turn::Stopped),
         }
+        // A panic that was let through has left its callback unfinished.
+        self.core.end_callback();
         let wait = self.core.engine.wait(timeout, self.inbox.is_rung()); // 1. choose the wait
         self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
         self.serve_ready(); //                                              4. what the last turn left,
@@ -429,31 +432,91 @@ impl<H: Handler> Reactor<H> {
     fn serve_events(&mut self) {
         for at in 0..self.events.len() {
             let event = self.events[at];
-            let Core {
-                conns,
-                listeners,
-                engine,
-                ..
-            } = &mut self.core;
-            if let Some(conn) = conns.get_mut(event.token) {
-                if conn.has(Flags::CONNECTING) {
-                    self.core.judge(event);
-                    continue;
-                }
-                conn.note(event, engine);
-                // Whoever is on the ready list has had its share of this turn.
-                if !conn.has(Flags::IN_READY) {
-                    self.serve(event.token);
-                }
-            } else if let Some(listener) = listeners.get_mut(event.token) {
-                listener.note(engine);
-                // Whoever came off the ready list accepts in this turn anyway, once.
-                if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
-                    self.accepting.push(event.token);
-                }
-            } else {
-                self.serve_other(event);
+            if !self.exchange(event) {
+                self.serve_event(event);
             }
+        }
+    }
+
+    /// The short way, which nearly every event goes: one receive, one callback, one send.
+    /// `false`: this event has to go the long way, and nothing was done.
+    ///
+    /// It does nothing that [`serve_event`](Self::serve_event) would not do; it knows that
+    /// there is nothing else to do. What turns up in between goes on there.
+    #[inline]
+    fn exchange(&mut self, event: Event) -> bool {
+        let token = event.token;
+        let Self {
+            handler,
+            sessions,
+            core,
+            buffer,
+            ..
+        } = self;
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
+            return false;
+        };
+        if !conn.is_plain(event.ready) || engine.pressed {
+            return false;
+        }
+        let Some(len) = conn.fill_plain(engine, buffer) else {
+            self.tell_eof(token);
+            return true;
+        };
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return true;
+        };
+        let owner = conn.owner;
+        engine.current = token;
+        let mut consumed = 0;
+        let outcome = guarded(core, "on_read", |core| {
+            let mut input = Input::new(&buffer[..len]);
+            let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
+            consumed = input.consumed().min(len);
+            outcome
+        });
+        core.end_callback();
+        let Core { conns, engine, .. } = core;
+        let Some(conn) = conns.get_mut(token) else {
+            return true;
+        };
+        conn.called_back(outcome, engine);
+        if consumed < len {
+            conn.keep(&buffer[consumed..len], engine);
+        }
+        conn.settle(engine);
+        if !conn.is_open() || conn.wants_reading() {
+            self.read(token);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn serve_event(&mut self, event: Event) {
+        let Core {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = &mut self.core;
+        if let Some(conn) = conns.get_mut(event.token) {
+            if conn.has(Flags::CONNECTING) {
+                return self.core.judge(event);
+            }
+            conn.note(event, engine);
+            // Whoever is on the ready list has had its share of this turn.
+            if !conn.has(Flags::IN_READY) {
+                self.serve(event.token);
+            }
+        } else if let Some(listener) = listeners.get_mut(event.token) {
+            listener.note(engine);
+            // Whoever came off the ready list accepts in this turn anyway, once.
+            if listener.leads_to_accepting() && !self.accepting.contains(&event.token) {
+                self.accepting.push(event.token);
+            }
+        } else {
+            self.serve_other(event);
         }
     }
 
@@ -740,7 +803,7 @@ impl<H: Handler> Reactor<H> {
         let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
             return;
         };
-        core.engine.current = Some(token);
+        core.engine.current = token;
         guarded(core, name, |core| {
             call(
                 handler,
@@ -748,7 +811,7 @@ impl<H: Handler> Reactor<H> {
                 batch.as_ref(),
             );
         });
-        core.engine.current = None;
+        core.end_callback();
     }
 
     fn fire_socket(&mut self, token: Token) {
@@ -880,11 +943,11 @@ impl<H: Handler> Reactor<H> {
             return engine.kernel.close(fd);
         };
         make_room(sessions, token);
-        engine.current = Some(token);
+        engine.current = token;
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, owner, token), id)
         });
-        core.engine.current = None;
+        core.end_callback();
         match answer {
             Some(Ok(session)) => {
                 sessions[token.index()] = Some(session);
@@ -916,7 +979,7 @@ impl<H: Handler> Reactor<H> {
             .kernel
             .register(conn.fd(), token, Interest::ReadWrite)
         {
-            let peer = Some(conn.peer.clone().into());
+            let peer = Some(conn.peer().into());
             let network = Some(conn.network());
             let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
@@ -935,7 +998,7 @@ impl<H: Handler> Reactor<H> {
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
         if let Some(conn) = self.core.remove_conn(token) {
-            conn.retire(&mut self.core.engine);
+            conn.retire(CloseReason::Local, &mut self.core.engine);
         }
     }
 
@@ -1021,11 +1084,11 @@ impl<H: Handler> Reactor<H> {
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
         make_room(sessions, token);
-        core.engine.current = Some(token);
+        core.engine.current = token;
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
         });
-        core.engine.current = None;
+        core.end_callback();
         core.engine.stats.connected += 1;
         match answer {
             Some(Ok(session)) => {
@@ -1221,8 +1284,10 @@ impl<H: Handler> Reactor<H> {
     fn deliver_closes(&mut self) {
         let mut at = 0;
         // An `on_close` may end further connections; they join the list as it is walked.
-        while let Some(&token) = self.core.engine.closing.get(at) {
+        while let Some(ending) = self.core.engine.closing.get_mut(at) {
             at += 1;
+            let token = ending.token;
+            let reason = std::mem::replace(&mut ending.reason, CloseReason::Local);
             if token.kind() == Some(Kind::Socket) {
                 self.core.drop_socket(token);
                 continue;
@@ -1238,7 +1303,7 @@ impl<H: Handler> Reactor<H> {
             } = self;
             core.engine.stats.closed += 1;
             let (owner, origin) = (conn.owner, conn.origin);
-            let closed = conn.retire(&mut core.engine);
+            let closed = conn.retire(reason, &mut core.engine);
             let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
                 continue;
             };
@@ -1289,20 +1354,16 @@ impl<H: Handler> Reactor<H> {
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return;
         };
-        core.engine.current = Some(token);
+        core.engine.current = token;
         let outcome = guarded(core, name, |core| {
             call(handler, &mut Conn::new(core, owner, token), session, buffer)
         });
-        core.engine.current = None;
+        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
-        match outcome {
-            Some(Ok(())) => {}
-            Some(Err(error)) => conn.close(CloseReason::Handler(error), engine),
-            None => conn.abort(CloseReason::Panic, engine),
-        }
+        conn.called_back(outcome, engine);
     }
 
     fn settle(&mut self, token: Token) {
@@ -1342,7 +1403,7 @@ fn make_room<S>(sessions: &mut Vec<Option<S>>, token: Token) {
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks().then(|| engine.kernel.now());
+    let began = engine.times_callbacks.then(|| engine.kernel.now());
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),

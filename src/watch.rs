@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Cause, Error, Op};
 use crate::kernel::{Errno, Event, Fd, Interest, Readiness};
+use crate::sources::Named;
 use crate::token::{Owner, Token, WatchId};
 
 /// What a watched descriptor is ready for, as [`on_ready`](crate::Handler::on_ready) is told.
@@ -62,6 +63,12 @@ pub(crate) struct Watching {
     /// What the kernel has said since the last `on_ready`.
     ready: Readiness,
     in_ready: bool,
+}
+
+impl Named for Watching {
+    fn token(&self) -> Token {
+        self.token
+    }
 }
 
 impl Watching {

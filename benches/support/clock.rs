@@ -1,22 +1,9 @@
-//! What the benchmarks measure with: the processor time of one thread, on a processor of its
-//! own, and the spread of the rounds.
+//! What the benchmarks measure with: processor time, on a processor of one's own.
 
 #![allow(
     unsafe_code,
     reason = "thread clocks and pinning have no safe wrapper among the dependencies"
 )]
-
-/// The median of the rounds, and the quartiles.
-pub(crate) fn spread(ratios: &mut [f64]) -> String {
-    ratios.sort_by(f64::total_cmp);
-    let last = ratios.len() - 1;
-    format!(
-        "{:.3} ({:.3} to {:.3})",
-        ratios[last / 2],
-        ratios[last / 4],
-        ratios[last - last / 4]
-    )
-}
 
 /// Best effort: with one processor everything shares it.
 pub(crate) fn pin(processor: usize) {

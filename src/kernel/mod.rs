@@ -81,6 +81,24 @@ impl Readiness {
     pub(crate) fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
+
+    /// Bytes have come, and perhaps room for others: nothing else.
+    pub(crate) fn is_plain_read(self) -> bool {
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0
+    }
+
+    /// This, or nothing; without a branch.
+    pub(crate) fn if_so(self, holds: bool) -> Self {
+        Self(self.0 * u8::from(holds))
+    }
+}
+
+impl std::ops::BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 impl fmt::Debug for Readiness {
@@ -457,6 +475,10 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// Waits at most `timeout` (`None`: for ever) and replaces `events` by what came.
     /// Never returns before `timeout` without an event, except with EINTR.
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno>;
+    /// How long `poll` has waited without sleeping, all in all.
+    fn spun(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Reports `token` from now on, the present state first.
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno>;
     /// Asks for a new report if `fd` is readable now. `false`: this system can't, drain instead.

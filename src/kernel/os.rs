@@ -17,7 +17,7 @@
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::path::Path;
@@ -78,6 +78,10 @@ pub(crate) struct OsKernel {
     buffer: mio::Events,
     /// Events the buffer may grow to.
     max_events: usize,
+    /// How long a wait goes without sleep; zero: it sleeps at once.
+    busy_poll: Duration,
+    /// What all waits together have spent so.
+    spun: Duration,
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
@@ -96,11 +100,19 @@ impl OsKernel {
             poll,
             buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
+            busy_poll: Duration::ZERO,
+            spun: Duration::ZERO,
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             packets: packets::Table::default(),
             random: SplitMix::seeded(),
         })
+    }
+
+    /// Every wait begins with polls that do not sleep, for as long as `bound`.
+    pub(crate) fn busy_poll(mut self, bound: Duration) -> Self {
+        self.busy_poll = bound;
+        self
     }
 
     /// Waits for an event, at most `longest` at a time.
@@ -113,6 +125,37 @@ impl OsKernel {
                 return Ok(());
             }
             left = left.map(|left| left.saturating_sub(longest));
+        }
+    }
+
+    /// Waits for an event, without sleep while `busy_poll` lasts. Nothing is known of the
+    /// bound before a first poll has come back empty, so what is there already costs no look
+    /// at the clock, and neither does a poll that must not wait.
+    fn spin_then_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+        if !self.buffer.is_empty() || timeout == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        let bound = timeout.map_or(self.busy_poll, |timeout| timeout.min(self.busy_poll));
+        let spent = self.spin(bound)?;
+        self.spun += spent;
+        let left = timeout.map(|timeout| timeout.saturating_sub(spent));
+        if !self.buffer.is_empty() || left == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        self.wait(left, LONGEST_WAIT)
+    }
+
+    /// Polls again and again until an event comes or `bound` has passed; answers how long
+    /// that was.
+    fn spin(&mut self, bound: Duration) -> io::Result<Duration> {
+        let began = Instant::now();
+        loop {
+            self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+            let spent = began.elapsed();
+            if !self.buffer.is_empty() || spent >= bound {
+                return Ok(spent);
+            }
         }
     }
 
@@ -142,10 +185,23 @@ impl Kernel for OsKernel {
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
         events.clear();
-        self.wait(timeout, LONGEST_WAIT).map_err(errno)?;
-        events.extend(self.buffer.iter().map(from_mio));
+        let waited = if self.busy_poll.is_zero() {
+            self.wait(timeout, LONGEST_WAIT)
+        } else {
+            self.spin_then_wait(timeout)
+        };
+        waited.map_err(errno)?;
+        // No more than the buffer holds can come, so that nothing is checked event by event.
+        events.reserve(self.buffer.capacity());
+        for event in &self.buffer {
+            events.push(from_mio(event));
+        }
         self.grow(events.len());
         Ok(())
+    }
+
+    fn spun(&self) -> Duration {
+        self.spun
     }
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
@@ -345,15 +401,14 @@ impl Kernel for OsKernel {
 
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         let length = buffer.len().min(MAX_CALL_BYTES);
-        let socket = SockRef::from(&fd);
-        (&*socket).read(&mut buffer[..length]).map_err(errno)
+        // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
+        counted(unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) })
     }
 
     fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
         let length = bytes.len().min(MAX_CALL_BYTES);
-        SockRef::from(&fd)
-            .send_with_flags(&bytes[..length], SEND_FLAGS)
-            .map_err(errno)
+        // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
+        counted(unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) })
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -476,23 +531,14 @@ fn to_mio(token: Token) -> mio::Token {
 }
 
 fn from_mio(event: &mio::event::Event) -> Event {
-    let mut ready = Readiness::default();
-    let said = [
-        (event.is_readable(), Readiness::READABLE),
-        (event.is_writable(), Readiness::WRITABLE),
-        (event.is_read_closed(), Readiness::READ_CLOSED),
-        (event.is_write_closed(), Readiness::WRITE_CLOSED),
-        (event.is_error(), Readiness::ERROR),
-        (event.is_priority(), Readiness::URGENT),
-    ];
-    for (holds, bit) in said {
-        if holds {
-            ready.insert(bit);
-        }
-    }
     Event {
         token: Token::from_bits(event.token().0 as u64),
-        ready,
+        ready: Readiness::READABLE.if_so(event.is_readable())
+            | Readiness::WRITABLE.if_so(event.is_writable())
+            | Readiness::READ_CLOSED.if_so(event.is_read_closed())
+            | Readiness::WRITE_CLOSED.if_so(event.is_write_closed())
+            | Readiness::ERROR.if_so(event.is_error())
+            | Readiness::URGENT.if_so(event.is_priority()),
     }
 }
 
@@ -511,6 +557,11 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
 /// What the last libc call left in `errno`.
 fn last_errno() -> Errno {
     errno(io::Error::last_os_error())
+}
+
+/// How many bytes a libc call moved, or what it left in `errno` if it answered -1.
+fn counted(answer: libc::ssize_t) -> Result<usize, Errno> {
+    usize::try_from(answer).map_err(|_| last_errno())
 }
 
 /// What a libc call left in `errno`, if it answered -1.
