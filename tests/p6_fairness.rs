@@ -478,6 +478,36 @@ impl Handler for Sleeper {
 }
 
 #[test]
+fn the_first_read_of_an_event_counts_towards_the_budget() {
+    let config = config(|config| {
+        config.read_buffer = 4;
+        config.read_calls = 1;
+    });
+    let mut world = World::with_config(1, Reader, config);
+    let addr = world.listen("127.0.0.1:7");
+    let client = world.connect(addr);
+    world.run();
+    world.send(client, &[7; 100]);
+    while world.stats().bytes_read < 100 {
+        let before = world.stats();
+        world.turn(Duration::ZERO);
+        let calls = world.stats().reads - before.reads;
+        assert!(calls <= 1, "{calls} read calls in one turn");
+    }
+}
+
+/// Consumes and forgets.
+struct Reader;
+
+impl Handler for Reader {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
 fn whoever_is_on_the_ready_list_and_has_news_has_one_budget_a_turn() {
     const WINDOW: usize = 4;
     let config = config(|config| config.read_calls = 1);

@@ -11,6 +11,8 @@ use super::manner::{Eats, Manner};
 /// Bytes after which a connection is no longer answered: two ends of one loop that echo
 /// would go on for ever.
 const MOST_ANSWERED: u64 = 4000;
+/// So many times that in large worlds, however large.
+const MOST_SCALE: usize = 20;
 
 /// The beginning and the end of callbacks.
 impl App {
@@ -187,7 +189,7 @@ impl App {
         let bite = if stuck { 0 } else { manner.bite(input.rest()) };
         input.consume(bite);
         self.book.lines[at].consumed += bite as u64;
-        if self.book.lines[at].written < MOST_ANSWERED * self.plan.scale as u64 {
+        if self.book.lines[at].written < MOST_ANSWERED * self.plan.scale.min(MOST_SCALE) as u64 {
             self.say(conn, at, bite * manner.answers / 8);
         }
         if matches!(manner.eats, Eats::Some(_)) && !input.is_empty() && !stuck {
