@@ -171,7 +171,7 @@ pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
         15 => drop(world.faults().loss(some as u64 % 4)),
         16 => drop(world.faults().duplicates(some as u64 % 4)),
         17 => drop(world.faults().reordering(time)),
-        18 => drop(world.faults().send_buffers_full(some % 2 == 0)),
+        18 => drop(world.faults().send_buffers_full(some.is_multiple_of(2))),
         _ => world.lookup_delay(time * 20),
     }
     None

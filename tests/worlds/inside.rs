@@ -80,7 +80,7 @@ impl App {
         Ok(at)
     }
 
-    pub fn begin_callback(&mut self, name: &'static str, conn: &mut Conn<'_>, at: usize) {
+    pub fn begin_callback(&mut self, name: &'static str, conn: &Conn<'_>, at: usize) {
         let id = conn.id();
         self.book.enter(name, Some(id));
         self.book.open_line(name, at, id);
@@ -95,7 +95,7 @@ impl App {
 
     pub fn end_callback(
         &mut self,
-        conn: &mut Conn<'_>,
+        conn: &Conn<'_>,
         at: usize,
         outcome: io::Result<()>,
     ) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use windlass::{CloseReason, Closed, Conn, Deadline, DialId, Flow};
 
 use super::app::App;
-use super::book::{Book, Dialing, State, TOLERANCE, Why};
+use super::book::{Book, Dialing, Line, State, TOLERANCE, Why};
 
 /// The longest wait of a reconnecting dial here.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(300);
@@ -97,21 +97,7 @@ impl Book {
         let stopping = self.stop_at.is_some();
         let line = &mut self.lines[at];
         let (id, state, why) = (line.id, line.state, line.why);
-        let fits = match &closed.reason {
-            CloseReason::Eof => why == Why::Asked || (line.half_closed && line.eof_told),
-            CloseReason::Local => why == Why::Asked,
-            CloseReason::Handler(_) => why == Why::Handler,
-            CloseReason::Timeout(Deadline::Linger) => {
-                state == State::Closing && now >= line.closing_at + linger
-            }
-            CloseReason::Timeout(which) => why == Why::Late(*which),
-            CloseReason::Reset | CloseReason::Io(_) => true,
-            CloseReason::Overflow => line.overflowed,
-            CloseReason::InputTooLong => why == Why::TooLong,
-            CloseReason::Shutdown => stopping,
-            CloseReason::Panic => why == Why::Panic,
-            _ => false,
-        };
+        let fits = line.fits(&closed.reason, linger, stopping, now);
         line.by_network = matches!(closed.reason, CloseReason::Reset | CloseReason::Io(_));
         let cut_off = matches!(closed.reason, CloseReason::Shutdown)
             && self.stop_at.is_some_and(|end| now >= end);
@@ -178,6 +164,27 @@ impl Book {
             it.over |= !it.again || it.canceled;
             it.not_before = None;
             it.until = now + LONGEST_WAIT + TOLERANCE + it.timeout;
+        }
+    }
+}
+
+impl Line {
+    /// Whether it can have ended for that reason.
+    fn fits(&self, reason: &CloseReason, linger: Duration, stopping: bool, now: Instant) -> bool {
+        match reason {
+            CloseReason::Eof => self.why == Why::Asked || (self.half_closed && self.eof_told),
+            CloseReason::Local => self.why == Why::Asked,
+            CloseReason::Handler(_) => self.why == Why::Handler,
+            CloseReason::Timeout(Deadline::Linger) => {
+                self.state == State::Closing && now >= self.closing_at + linger
+            }
+            CloseReason::Timeout(which) => self.why == Why::Late(*which),
+            CloseReason::Reset | CloseReason::Io(_) => true,
+            CloseReason::Overflow => self.overflowed,
+            CloseReason::InputTooLong => self.why == Why::TooLong,
+            CloseReason::Shutdown => stopping,
+            CloseReason::Panic => self.why == Why::Panic,
+            _ => false,
         }
     }
 }

@@ -269,7 +269,7 @@ impl Play {
         }
     }
 
-    fn dial_from_outside(&mut self) {
+    fn dial_from_outside(&self) {
         let task = |app: &mut App, cx: &mut windlass::Context<'_>| app.dial(cx);
         let _ = self.world.handle().post(task);
     }
