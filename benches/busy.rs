@@ -36,7 +36,7 @@ mod linux {
 
     use windlass::{Config, Conn, Handler, Input, Listen, ListenerId, Reactor};
 
-    use super::clock::{pin, seconds, spread, thread_clock};
+    use super::clock::{pin, seconds, thread_clock};
     use super::raw;
 
     const ROUNDS: usize = 15;
@@ -222,5 +222,17 @@ mod linux {
                 ratio(|round| round.processor)
             );
         }
+    }
+
+    /// The median of the rounds, and the quartiles.
+    fn spread(ratios: &mut [f64]) -> String {
+        ratios.sort_by(f64::total_cmp);
+        let last = ratios.len() - 1;
+        format!(
+            "{:.3} ({:.3} to {:.3})",
+            ratios[last / 2],
+            ratios[last / 4],
+            ratios[last - last / 4]
+        )
     }
 }

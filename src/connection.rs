@@ -17,7 +17,7 @@ use crate::address::{Addr, Network};
 use crate::cold::Cold;
 use crate::config::{self, Limits};
 use crate::context::Flow;
-use crate::engine::{Ending, Engine, at_least_a_tick, gather_most, nanos};
+use crate::engine::{Ending, Engine, NOBODY, at_least_a_tick, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Received, Sent};
 use crate::handler::{Closed, Deadline};
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
 }
 
 /// Ten thousand of them are mostly idle.
-const _: () = assert!(size_of::<Connection>() == 88);
+const _: () = assert!(size_of::<Connection>() == 88 && size_of::<Option<Connection>>() == 88);
 
 /// The other end of most connections: an address as IPv6 has it, and a port.
 #[derive(Clone, Copy, Debug)]
@@ -673,16 +673,7 @@ impl Connection {
     // Writing.
 
     /// Takes bytes to be sent. Nothing here waits, and nothing here calls back.
-    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
-        if self.gathers(bytes.len(), engine) {
-            engine.gather.extend_from_slice(bytes);
-            return Flow::Open;
-        }
-        self.write_queued(bytes, engine)
-    }
-
-    fn write_queued(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
         self.unload(engine);
         if self.has(Flags::UNUSUAL_OUTPUT) {
             return self.write_cut(Output::Copied(bytes), Vec::new(), engine);
@@ -722,14 +713,12 @@ impl Connection {
     // What a callback writes to its own connection gathers in the loop's one buffer, until it
     // returns or writes what has to be queued.
 
-    /// Whether so many bytes more can be gathered.
+    /// A callback of this connection begins.
     #[inline]
-    fn gathers(&self, len: usize, engine: &Engine) -> bool {
-        engine.current == self.token
-            && self.out.is_none()
-            && !self.has(Flags::UNUSUAL_OUTPUT)
-            && len < config::WRITE_THROUGH
-            && engine.gather.len() + len <= self.gather_most(engine)
+    pub(crate) fn begin_callback(&self, engine: &mut Engine) {
+        let queues = self.out.is_some() || self.has(Flags::UNUSUAL_OUTPUT);
+        let most = (!queues).then(|| self.gather_most(engine));
+        engine.begin_callback(self.token, most);
     }
 
     #[inline]
@@ -748,6 +737,7 @@ impl Connection {
 
     /// Queues what was gathered, ahead of what is to be queued next.
     fn unload(&mut self, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
         let len = self.gathered(engine);
         if len > 0 {
             self.queue_gathered(0, engine);
@@ -757,14 +747,14 @@ impl Connection {
     /// Ends the gathering when the callback has returned: sent at once, queued if it cannot be.
     #[inline]
     pub(crate) fn ship(&mut self, engine: &mut Engine) {
-        if engine.gather.is_empty() {
-            return;
+        if !engine.gather.is_empty() {
+            if self.flags.is(Flags::SENDS) {
+                self.send_gathered(engine);
+            } else {
+                self.queue_gathered(0, engine);
+            }
         }
-        if self.flags.is(Flags::SENDS) {
-            self.send_gathered(engine);
-        } else {
-            self.queue_gathered(0, engine);
-        }
+        engine.current = NOBODY;
     }
 
     #[inline]
@@ -1159,6 +1149,7 @@ impl Connection {
             return;
         }
         self.set(Flags::CLOSING);
+        engine.stop_gathering(self.token);
         match reason {
             CloseReason::Local => {}
             CloseReason::Eof => self.set(Flags::AFTER_EOF),
@@ -1195,6 +1186,7 @@ impl Connection {
     pub(crate) fn shutdown_write(&mut self, engine: &mut Engine) {
         if self.is_open() {
             self.set(Flags::FIN_ASKED);
+            engine.stop_gathering(self.token);
             self.touch(engine);
         }
     }
@@ -1238,6 +1230,7 @@ impl Connection {
     fn end(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_dead() {
             self.set(Flags::DEAD);
+            engine.stop_gathering(self.token);
             engine.closing.push(Ending {
                 token: self.token,
                 reason,
@@ -1558,6 +1551,7 @@ impl Connection {
     // What few connections have.
 
     pub(crate) fn set_limits(&mut self, limits: Limits, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
         self.cold_mut(engine).limits = Some(limits);
     }
 

@@ -315,7 +315,11 @@ impl<'a> Conn<'a> {
     /// counts 32 bytes more towards the limits. An empty one is not sent, since the peer would
     /// take it for the end. One that is longer than the socket's buffers allow ends the
     /// connection with EMSGSIZE.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
+        if self.cx.core.engine.gathers(self.token, bytes) {
+            return Flow::Open;
+        }
         self.with(Flow::Closed, |conn, engine| conn.write(bytes, engine))
     }
 

@@ -66,6 +66,9 @@ pub(crate) struct Engine {
     /// send at once when it returns: one buffer for the whole loop, so that an answer that
     /// the kernel takes never becomes a queue.
     pub(crate) gather: Vec<u8>,
+    /// A write of fewer bytes than this is gathered; zero once the connection is not what it
+    /// was when the callback began.
+    room: usize,
     /// Bytes that may be gathered by a connection without limits of its own.
     pub(crate) gather_most: usize,
     /// Unconsumed input and queued output of all connections, in bytes.
@@ -127,6 +130,7 @@ impl Engine {
             next_ticket: 0,
             current: NOBODY,
             gather: Vec::new(),
+            room: 0,
             gather_most,
             buffered: 0,
             pressed: false,
@@ -204,6 +208,34 @@ impl Engine {
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
         Ok(())
+    }
+
+    /// A callback of this source begins, which may gather so many bytes of output.
+    #[inline]
+    pub(crate) fn begin_callback(&mut self, token: Token, most: Option<usize>) {
+        self.current = token;
+        self.room = most.map_or(0, |most| most + 1);
+    }
+
+    /// Takes bytes that the running callback writes to its own connection, if they can wait
+    /// until it returns. `false`: they are the connection's to queue, and so is what follows.
+    #[inline]
+    pub(crate) fn gathers(&mut self, token: Token, bytes: &[u8]) -> bool {
+        let fits = bytes.len() < self.room && bytes.len() < config::WRITE_THROUGH;
+        if !fits || self.current != token {
+            return false;
+        }
+        self.room -= bytes.len();
+        self.gather.extend_from_slice(bytes);
+        true
+    }
+
+    /// What this connection writes from now on is its own to queue, or to refuse.
+    #[inline]
+    pub(crate) fn stop_gathering(&mut self, token: Token) {
+        if self.current == token {
+            self.room = 0;
+        }
     }
 
     /// Reads the clock a second time: the wait that follows is measured from here, and so

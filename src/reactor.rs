@@ -468,7 +468,7 @@ impl<H: Handler> Reactor<H> {
             return true;
         };
         let owner = conn.owner;
-        engine.current = token;
+        conn.begin_callback(engine);
         let mut consumed = 0;
         let outcome = guarded(core, "on_read", |core| {
             let mut input = Input::new(&buffer[..len]);
@@ -476,11 +476,11 @@ impl<H: Handler> Reactor<H> {
             consumed = input.consumed().min(len);
             outcome
         });
-        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return true;
         };
+        conn.ship(engine);
         conn.called_back(outcome, engine);
         if consumed < len {
             conn.keep(&buffer[consumed..len], engine);
@@ -803,7 +803,7 @@ impl<H: Handler> Reactor<H> {
         let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
             return;
         };
-        core.engine.current = token;
+        core.engine.begin_callback(token, None);
         guarded(core, name, |core| {
             call(
                 handler,
@@ -943,7 +943,8 @@ impl<H: Handler> Reactor<H> {
             return engine.kernel.close(fd);
         };
         make_room(sessions, token);
-        engine.current = token;
+        let gathers = transport == Transport::Stream;
+        engine.begin_callback(token, gathers.then_some(engine.gather_most));
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, owner, token), id)
         });
@@ -1078,13 +1079,14 @@ impl<H: Handler> Reactor<H> {
             ..
         } = self;
         // It is gone if the dial was canceled after all.
-        let Some(conn) = core.conns.get_mut(token) else {
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
             return;
         };
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
+        conn.begin_callback(engine);
         make_room(sessions, token);
-        core.engine.current = token;
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
         });
@@ -1348,21 +1350,23 @@ impl<H: Handler> Reactor<H> {
             buffer,
             ..
         } = self;
-        let Some(owner) = core.conns.get(token).map(|conn| conn.owner) else {
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
             return;
         };
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return;
         };
-        core.engine.current = token;
+        let owner = conn.owner;
+        conn.begin_callback(engine);
         let outcome = guarded(core, name, |core| {
             call(handler, &mut Conn::new(core, owner, token), session, buffer)
         });
-        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        conn.ship(engine);
         conn.called_back(outcome, engine);
     }
 
