@@ -738,6 +738,14 @@ impl Core {
         else {
             return;
         };
+        // The cancel has won: the ready list owes this dial its end, and drops the attempt.
+        if self
+            .dials
+            .get(dial)
+            .is_some_and(|dialing| dialing.phase == Phase::Canceled)
+        {
+            return;
+        }
         match fd::connected(self.engine.kernel.as_mut(), fd) {
             fd::Verdict::Pending => {}
             fd::Verdict::Connected(peer) => self.win(dial, conn, peer, event.ready),
