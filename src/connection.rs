@@ -132,7 +132,7 @@ impl Budget {
         }
     }
 
-    fn spend(&mut self, bytes: usize) {
+    pub(crate) fn spend(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.calls = self.calls.saturating_sub(1);
     }
@@ -583,13 +583,14 @@ impl Connection {
     #[inline(never)]
     fn receive_message(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Received {
         let kernel = engine.kernel.as_mut();
-        if !self.has(Flags::TAKES_FDS) || !self.is_open() {
-            return fd::receive_message(kernel, self.fd, buffer, None);
-        }
-        let fd = self.fd;
+        let (fd, records, open) = (self.fd, self.has(Flags::RECORDS), self.is_open());
         let messages = self.cold.as_mut().and_then(|cold| cold.messages.as_mut());
-        let Some(messages) = messages else {
-            return fd::receive_message(kernel, self.fd, buffer, None);
+        let Some(messages) = messages.filter(|messages| open && messages.takes_fds()) else {
+            return if records {
+                fd::receive_message(kernel, fd, buffer, None)
+            } else {
+                fd::read(kernel, fd, buffer)
+            };
         };
         let before = messages.waiting();
         let received = fd::receive_message(kernel, fd, buffer, Some(messages.arrivals()));
@@ -1524,11 +1525,6 @@ impl Connection {
             return;
         }
         self.messages_mut(engine).accept(most);
-        if most > 0 {
-            self.set(Flags::TAKES_FDS);
-        } else {
-            self.flags.clear(Flags::TAKES_FDS);
-        }
     }
 
     pub(crate) fn take_fd(&mut self) -> Option<OwnedFd> {
@@ -1673,8 +1669,8 @@ impl Flags {
     pub(crate) const UNIX: Self = Self(1 << 26);
     /// Each send and each receive call moves one record.
     pub(crate) const RECORDS: Self = Self(1 << 27);
-    /// Descriptors that come are kept for the handler.
-    const TAKES_FDS: Self = Self(1 << 28);
+    /// The ready list has had it served in this turn.
+    pub(crate) const SERVED: Self = Self(1 << 28);
     /// The queued output has places where a send call must end.
     const CUT_OUTPUT: Self = Self(1 << 29);
     /// `close` was called after the peer had finished.
@@ -1708,7 +1704,7 @@ impl Flags {
     };
 
     /// To be read by the call that knows of records and descriptors.
-    const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
+    const MESSAGES: Self = Self(Self::RECORDS.0 | Self::UNIX.0);
 
     /// To be written with care, or not at all.
     const UNUSUAL_OUTPUT: Self = Self(Self::NO_OUTPUT.0 | Self::RECORDS.0 | Self::CUT_OUTPUT.0);
@@ -1786,7 +1782,7 @@ mod tests {
             Flags::CONNECTING,
             Flags::UNIX,
             Flags::RECORDS,
-            Flags::TAKES_FDS,
+            Flags::SERVED,
             Flags::CUT_OUTPUT,
             Flags::AFTER_EOF,
             Flags::ADOPTED,

@@ -412,7 +412,10 @@ impl<H: Handler> Reactor<H> {
         for at in 0..self.serving.len() {
             let token = self.serving[at];
             match token.kind() {
-                Some(Kind::Conn) => self.serve(token),
+                Some(Kind::Conn) => {
+                    self.serve(token);
+                    self.set_served(token, true);
+                }
                 Some(Kind::Listener) => {
                     if let Some(listener) = self.core.listeners.get_mut(token) {
                         listener.left_ready();
@@ -426,7 +429,17 @@ impl<H: Handler> Reactor<H> {
                 Some(Kind::Timer) | None => {}
             }
         }
-        self.serving.clear();
+    }
+
+    /// Whoever came off the ready list has had its share of this turn, whatever is reported.
+    fn set_served(&mut self, token: Token, served: bool) {
+        if let Some(conn) = self.core.conns.get_mut(token) {
+            if served {
+                conn.set(Flags::SERVED);
+            } else {
+                conn.take(Flags::SERVED);
+            }
+        }
     }
 
     fn serve_events(&mut self) {
@@ -437,6 +450,10 @@ impl<H: Handler> Reactor<H> {
             }
         }
         self.events = events;
+        for at in 0..self.serving.len() {
+            self.set_served(self.serving[at], false);
+        }
+        self.serving.clear();
     }
 
     /// The short way, which nearly every event goes: one receive, one callback, one send.
@@ -488,7 +505,9 @@ impl<H: Handler> Reactor<H> {
         }
         conn.settle(engine);
         if !conn.is_open() || conn.wants_reading() {
-            self.read(token);
+            let mut budget = Budget::of_a_turn(&self.core.engine);
+            budget.spend(len);
+            self.read_on(token, budget, false);
         }
         true
     }
@@ -506,8 +525,9 @@ impl<H: Handler> Reactor<H> {
                 return self.core.judge(event);
             }
             conn.note(event, engine);
-            // Whoever is on the ready list has had its share of this turn.
-            if !conn.has(Flags::IN_READY) {
+            if conn.has(Flags::SERVED) {
+                conn.make_ready(engine);
+            } else if !conn.has(Flags::IN_READY) {
                 self.serve(event.token);
             }
         } else if let Some(listener) = listeners.get_mut(event.token) {
@@ -574,19 +594,19 @@ impl<H: Handler> Reactor<H> {
             self.fire_deadlines(token);
         }
         self.settle(token);
-        if notes.has(Flags::DRAINED) && self.is_open(token) {
+        if notes.has(Flags::DRAINED) && self.is_due(token, Flags::DRAINED) {
             self.callback(token, "on_write", |handler, conn, session, _| {
                 handler.on_write(conn, session)
             });
             self.settle(token);
         }
-        if notes.has(Flags::WAKE) && self.is_open(token) {
+        if notes.has(Flags::WAKE) && self.is_due(token, Flags::WAKE) {
             self.callback(token, "on_wake", |handler, conn, session, _| {
                 handler.on_wake(conn, session)
             });
             self.settle(token);
         }
-        if notes.has(Flags::SHUTDOWN) && self.is_open(token) {
+        if notes.has(Flags::SHUTDOWN) && self.is_due(token, Flags::SHUTDOWN) {
             self.callback(token, "on_shutdown", |handler, conn, session, _| {
                 handler.on_shutdown(conn, session)
             });
@@ -594,9 +614,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// A closing connection gets no more callbacks for its notes.
-    fn is_open(&self, token: Token) -> bool {
-        self.core.conns.get(token).is_some_and(Connection::is_open)
+    /// Whether the callback for a note is still in order after those before it. A closing
+    /// connection gets none. One whose output was filled again gets its `on_write` when that
+    /// has drained. The same note, made once more meanwhile, is answered along with the first.
+    fn is_due(&mut self, token: Token, note: Flags) -> bool {
+        self.core.conns.get_mut(token).is_some_and(|conn| {
+            conn.take(note);
+            conn.is_open() && !(note == Flags::DRAINED && conn.has(Flags::FULL))
+        })
     }
 
     // Reading.
@@ -605,8 +630,10 @@ impl<H: Handler> Reactor<H> {
     /// pauses. Whoever stops with work left is on a list, or waits for a callback that
     /// resumes it.
     fn read(&mut self, token: Token) {
-        let mut budget = Budget::of_a_turn(&self.core.engine);
-        let mut first = true;
+        self.read_on(token, Budget::of_a_turn(&self.core.engine), true);
+    }
+
+    fn read_on(&mut self, token: Token, mut budget: Budget, mut first: bool) {
         while let Some(filled) = self.fill(token, &mut budget, std::mem::take(&mut first)) {
             match filled {
                 Filled::Shared(len) => {

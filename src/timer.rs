@@ -467,13 +467,16 @@ mod tests {
     /// Wake-ups without a firing that may follow each other: one for each level and each era.
     const MOST_IDLE_WAKE_UPS: usize = LEVELS + (LAST_TICK >> ERA_SHIFT) as usize;
 
+    /// No token is zero, and no number in these tests is this.
+    const NOT_ZERO: u64 = 1 << 63;
+
     fn token(number: u64) -> Token {
-        Token::from_bits(number + 1)
+        Token::from_bits(number ^ NOT_ZERO)
     }
 
     /// The same the other way round: no token is zero.
     fn number(token: Token) -> u64 {
-        token.bits() - 1
+        token.bits() ^ NOT_ZERO
     }
 
     fn insert(wheel: &mut Wheel, at: Nanos, number: u64) -> Entry {

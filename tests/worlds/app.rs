@@ -125,16 +125,12 @@ impl Handler for App {
     fn on_write(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
         self.begin_callback("on_write", conn, *at);
         let line = &mut self.book.lines[*at];
-        // Filled and drained once more right before the one that was due, it comes twice.
-        let lately = line.full_in > 0 && line.full_in + 1 >= self.book.turn;
-        let was_full = std::mem::replace(&mut line.was_full, false) || lately;
+        let was_full = std::mem::replace(&mut line.was_full, false);
         let (id, high) = (line.id, line.limits.high);
         self.book.must(was_full, || {
             format!("on_write of {id:?}, whose output was not full")
         });
-        // Whoever was told of a deadline right before may have filled it again.
-        let refilled = self.book.lines[*at].full_in == self.book.turn;
-        self.book.must(conn.queued() <= high || refilled, || {
+        self.book.must(conn.queued() <= high, || {
             format!("on_write of {id:?} with {} bytes queued", conn.queued())
         });
         let outcome = self.maybe_mischief(conn, *at);

@@ -7,10 +7,6 @@ use super::app::App;
 use super::book::{Line, State, TOLERANCE};
 use super::peers::{Peer, expect};
 
-/// Whoever comes off the ready list and has news in the same turn is served twice, and the
-/// first read of an event is beside the budget.
-const SHARES: u64 = 2;
-
 /// One call on one connection reads no more than the kernel's buffer holds.
 fn one_read(app: &App) -> u64 {
     app.plan.config.read_buffer.max(app.plan.buffers.1) as u64
@@ -76,10 +72,9 @@ fn one_connection(world: &mut World<App>, at: usize) -> Result<u64, String> {
     expect(line.state != State::Dead, || {
         format!("{id:?} was aborted, and its on_close did not run")
     })?;
-    expect(
-        in_turn <= SHARES * (budget - 1 + one_read) + one_read,
-        || format!("{id:?} was read {in_turn} bytes in one turn"),
-    )?;
+    expect(in_turn < budget + one_read, || {
+        format!("{id:?} was read {in_turn} bytes in one turn")
+    })?;
     expect(queued <= line.limits.limit, || {
         format!(
             "{id:?} has {queued} bytes queued, {} may be",
