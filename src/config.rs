@@ -386,6 +386,10 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 
+/// Connections that tables have room for from the start. Until they are used, the room costs
+/// half a megabyte of addresses and no memory.
+pub(crate) const FIRST_CONNECTIONS: usize = 4096;
+
 /// How much longer the next batch of accepts is when re-arming shows that more clients wait:
 /// from one to the whole budget in two steps.
 pub(crate) const BATCH_GROWTH: u32 = 8;

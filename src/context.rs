@@ -205,7 +205,7 @@ impl<'a> Context<'a> {
     /// The time of this turn: read once, after the poll. Handlers that take time from here
     /// run in a simulated world unchanged.
     pub fn now(&self) -> Instant {
-        self.core.engine.clock.now
+        self.core.engine.clock.now()
     }
 
     /// Wall-clock time, read at each call.

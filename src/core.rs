@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use crate::config;
 use crate::connection::{Connection, Flags};
 use crate::dialer::Dialing;
 use crate::engine::{Engine, NOBODY};
@@ -49,7 +50,7 @@ impl Named for TimerSlot {
 impl Core {
     pub(crate) fn new(engine: Engine) -> Self {
         Self {
-            conns: Slots::new(Kind::Conn),
+            conns: Slots::with_room(Kind::Conn, config::FIRST_CONNECTIONS),
             listeners: Slots::new(Kind::Listener),
             timers: Slots::new(Kind::Timer),
             dials: Slots::new(Kind::Dial),

@@ -87,6 +87,10 @@ pub(crate) struct Engine {
 
     /// Connections that the end of a shutdown's grace cut off.
     pub(crate) aborted: u64,
+    busy: Nanos,
+    longest_turn: Nanos,
+    /// A turn that takes longer is slow.
+    slow_turn: Nanos,
     /// Somebody looks at how long callbacks take.
     pub(crate) times_callbacks: bool,
     /// Turns during which callbacks are still timed because one turn was slow.
@@ -100,13 +104,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(mut kernel: Box<dyn Kernel>, config: Config) -> Self {
-        let clock = Clock::start(kernel.now());
+        let clock = Clock::start(kernel.as_mut());
         let descriptor_limit = raise_or_read_limit(kernel.as_mut(), &config);
         let max_connections = connection_cap(&config, descriptor_limit);
         let cap_is_descriptors = config.max_connections.is_none();
         let events = config.events;
         let gather_most = gather_most(&config.limits);
         let times_callbacks = config.time_callbacks;
+        let slow_turn = nanos(config.slow_turn);
         Self {
             pool: Pool::new(config.recycled_bytes),
             spares: Spares::default(),
@@ -115,7 +120,7 @@ impl Engine {
             kernel,
             config,
             clock,
-            wheel: Wheel::new(),
+            wheel: Wheel::with_room(config::FIRST_CONNECTIONS),
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
@@ -140,6 +145,9 @@ impl Engine {
             max_connections,
             cap_is_descriptors,
             aborted: 0,
+            busy: 0,
+            longest_turn: 0,
+            slow_turn,
             times_callbacks,
             watched_turns: 0,
             accept_gate: LogGate::default(),
@@ -177,13 +185,13 @@ impl Engine {
 
     /// Before the first callback, which may come long after the loop was made.
     pub(crate) fn start(&mut self) {
-        self.clock.set(self.kernel.now());
+        self.clock.nanos = self.kernel.nanos();
         self.measure();
     }
 
     /// Reads the clock outside a turn: the next wait is measured from here.
     pub(crate) fn measure(&mut self) {
-        self.clock.measured = self.clock.at(self.kernel.now());
+        self.clock.measured = self.kernel.nanos();
     }
 
     /// Polls, then reads the clock: `now` is this value all turn, and the wheel stands there.
@@ -204,7 +212,7 @@ impl Engine {
                 return Err(Error::new(Op::Run, None, None, cause));
             }
         }
-        self.clock.set(self.kernel.now());
+        self.clock.nanos = self.kernel.nanos();
         self.wheel.advance(self.clock.nanos);
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
@@ -242,20 +250,21 @@ impl Engine {
     /// Reads the clock a second time: the wait that follows is measured from here, and so
     /// is what the turn took.
     pub(crate) fn end_turn(&mut self) {
-        let now = self.kernel.now();
-        let took = now.saturating_duration_since(self.clock.now);
-        self.clock.measured = self.clock.at(now);
-        self.stats.busy += took;
-        self.stats.longest_turn = self.stats.longest_turn.max(took);
-        if took > self.config.slow_turn {
-            self.slow_turn(took);
+        let now = self.kernel.nanos();
+        let took = now.saturating_sub(self.clock.nanos);
+        self.clock.measured = now;
+        self.busy += took;
+        self.longest_turn = self.longest_turn.max(took);
+        if took > self.slow_turn {
+            self.turn_was_slow(Duration::from_nanos(took));
         } else if self.watched_turns > 0 {
             self.watched_turns -= 1;
             self.times_callbacks = self.config.time_callbacks || self.watched_turns > 0;
         }
     }
 
-    fn slow_turn(&mut self, took: Duration) {
+    #[cold]
+    fn turn_was_slow(&mut self, took: Duration) {
         self.watched_turns = config::SLOW_TURN_WATCH;
         self.times_callbacks = true;
         let Some(held_back) = self
@@ -277,8 +286,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn callback_took(&mut self, name: &'static str, began: Instant) {
-        let took = self.kernel.now().saturating_duration_since(began);
+    pub(crate) fn callback_took(&mut self, name: &'static str, began: Nanos) {
+        let took = Duration::from_nanos(self.kernel.nanos().saturating_sub(began));
         if self
             .stats
             .slowest_callback
@@ -371,6 +380,8 @@ impl Engine {
         let mut stats = self.stats;
         stats.open = open as u64;
         stats.buffered = (self.buffered + self.gather.len()) as u64;
+        stats.busy = Duration::from_nanos(self.busy);
+        stats.longest_turn = Duration::from_nanos(self.longest_turn);
         stats.spun = self.kernel.spun();
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
@@ -415,25 +426,25 @@ pub(crate) struct SocketReport {
 #[derive(Debug)]
 pub(crate) struct Clock {
     epoch: Instant,
-    pub(crate) now: Instant,
+    /// The time of this turn.
     pub(crate) nanos: Nanos,
     /// When the last turn ended, or later: waits are measured from here.
     measured: Nanos,
 }
 
 impl Clock {
-    fn start(epoch: Instant) -> Self {
+    fn start(kernel: &mut dyn Kernel) -> Self {
+        let nanos = kernel.nanos();
         Self {
-            epoch,
-            now: epoch,
-            nanos: 0,
-            measured: 0,
+            epoch: kernel.epoch(),
+            nanos,
+            measured: nanos,
         }
     }
 
-    fn set(&mut self, now: Instant) {
-        self.now = now;
-        self.nanos = self.at(now);
+    /// The time of this turn, for the application.
+    pub(crate) fn now(&self) -> Instant {
+        self.epoch + Duration::from_nanos(self.nanos)
     }
 
     /// Nanoseconds since the epoch; an instant before it counts as the epoch itself.

@@ -1437,7 +1437,7 @@ fn make_room<S>(sessions: &mut Vec<Option<S>>, token: Token) {
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks.then(|| engine.kernel.now());
+    let began = engine.times_callbacks.then(|| engine.kernel.nanos());
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),

@@ -331,7 +331,8 @@ impl<H: Handler> World<H> {
 
     /// Virtual time.
     pub fn now(&mut self) -> Instant {
-        self.kernel().now()
+        let kernel = self.kernel();
+        kernel.epoch() + Duration::from_nanos(kernel.nanos())
     }
 }
 

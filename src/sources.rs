@@ -41,9 +41,15 @@ const FIRST_GENERATION: u32 = 1;
 
 impl<T: Named> Slots<T> {
     pub(crate) fn new(kind: Kind) -> Self {
+        Self::with_room(kind, 0)
+    }
+
+    /// With room from the start for so many: memory that nobody has touched costs addresses
+    /// only, while a table that grows from nothing leaves holes behind, which do cost memory.
+    pub(crate) fn with_room(kind: Kind, room: usize) -> Self {
         Self {
             kind,
-            slots: Vec::new(),
+            slots: Vec::with_capacity(room),
             free: END,
             len: 0,
         }

@@ -130,13 +130,19 @@ impl Entry {
 
 impl Wheel {
     /// An empty wheel that stands at time zero.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::with_room(0)
+    }
+
+    /// The same, with room from the start for so many entries.
+    pub(crate) fn with_room(room: usize) -> Self {
         Self {
             now: 0,
             tick: 0,
             occupied: [0; LEVELS],
             lists: Box::new([List::EMPTY; LISTS]),
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(room),
             free: NIL,
             len: 0,
         }
@@ -199,8 +205,14 @@ impl Wheel {
             return;
         }
         self.now = now;
-        self.spread(PAST);
+        if !self.list(PAST).is_empty() {
+            self.spread(PAST);
+        }
         let target = tick_reached(now);
+        // Most turns of a busy loop begin within the tick of the one before.
+        if target == self.tick {
+            return;
+        }
         while let Some((list, start)) = self.first_slot()
             && start <= target
         {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::{Addr, Network, UnixAddr};
+use crate::timer::Nanos;
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -499,8 +500,11 @@ pub(crate) trait Wake: Send + Sync {
 pub(crate) trait Kernel: fmt::Debug + Send {
     // Time and chance.
 
-    /// Monotonic time.
-    fn now(&mut self) -> Instant;
+    /// Where [`nanos`](Self::nanos) counts from.
+    fn epoch(&self) -> Instant;
+    /// Monotonic time since the epoch. A loop reads it twice a turn, and an `Instant` costs
+    /// several times as much to make and to subtract.
+    fn nanos(&mut self) -> Nanos;
     /// Wall-clock time.
     fn wall(&mut self) -> SystemTime;
     /// Sixty-four random bits; not for secrets.
@@ -618,6 +622,11 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved;
     /// One vectored send call; never raises SIGPIPE. At most [`MAX_PARTS`] parts.
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno>;
+
+    #[cfg(test)]
+    fn now(&mut self) -> Instant {
+        self.epoch() + Duration::from_nanos(self.nanos())
+    }
 
     #[cfg(test)]
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {

@@ -53,6 +53,7 @@ use super::{
     Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
+use crate::timer::Nanos;
 use crate::token::Token;
 
 const LOG_TARGET: &str = "windlass::kernel";
@@ -65,6 +66,9 @@ const MAX_CALL_BYTES: usize = 1 << 30;
 /// and NetBSD refuses waits beyond 10⁸ seconds. Longer ones are waited for in pieces.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
+#[cfg(not(target_os = "macos"))]
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// macOS marks the socket instead (SO_NOSIGPIPE), because the flag is new there.
 #[cfg(target_os = "macos")]
 const SEND_FLAGS: libc::c_int = 0;
@@ -75,6 +79,9 @@ const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 #[derive(Debug)]
 pub(crate) struct OsKernel {
     poll: mio::Poll,
+    epoch: Instant,
+    /// The epoch by the system's own count.
+    began: Nanos,
     buffer: mio::Events,
     /// Events the buffer may grow to.
     max_events: usize,
@@ -96,8 +103,13 @@ impl OsKernel {
         let waker = mio::Waker::new(poll.registry(), to_mio(Token::WAKE))?;
         let waker = Arc::new(OsWaker(waker));
         let max_events = max_events.clamp(1, i32::MAX as usize);
+        // In this order our count can only be behind the caller's, so that nothing is early.
+        let epoch = Instant::now();
+        let began = monotonic(epoch);
         Ok(Self {
             poll,
+            epoch,
+            began,
             buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
             busy_poll: Duration::ZERO,
@@ -171,8 +183,12 @@ impl OsKernel {
 }
 
 impl Kernel for OsKernel {
-    fn now(&mut self) -> Instant {
-        Instant::now()
+    fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    fn nanos(&mut self) -> Nanos {
+        monotonic(self.epoch).saturating_sub(self.began)
     }
 
     fn wall(&mut self) -> SystemTime {
@@ -507,6 +523,25 @@ impl Wake for OsWaker {
             log::error!(target: LOG_TARGET, "could not wake the loop: {error}");
         }
     }
+}
+
+/// The clock behind [`Instant`], without the way through it.
+#[cfg(not(target_os = "macos"))]
+fn monotonic(_epoch: Instant) -> Nanos {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is live, and the call only writes it. It cannot fail for a clock that
+    // every system has.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * NANOS_PER_SECOND + time.tv_nsec as u64
+}
+
+/// The way through it: which clock the standard library reads there has changed before.
+#[cfg(target_os = "macos")]
+fn monotonic(epoch: Instant) -> Nanos {
+    Nanos::try_from(epoch.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
 }
 
 // Between mio's terms and ours.

@@ -531,8 +531,12 @@ impl SimKernel {
 
 /// The verbs: each counts, acts, and leaves its line in the trace.
 impl Kernel for SimKernel {
-    fn now(&mut self) -> Instant {
-        self.base + self.elapsed()
+    fn epoch(&self) -> Instant {
+        self.base
+    }
+
+    fn nanos(&mut self) -> Nanos {
+        nanos(self.elapsed())
     }
 
     fn wall(&mut self) -> SystemTime {
