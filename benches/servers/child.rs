@@ -88,7 +88,10 @@ impl Process {
 
     /// To talk to it, if its input was piped and they were not taken before.
     pub(crate) fn pipes(&mut self) -> (Option<ChildStdin>, Option<BufReader<ChildStdout>>) {
-        (self.0.stdin.take(), self.0.stdout.take().map(BufReader::new))
+        (
+            self.0.stdin.take(),
+            self.0.stdout.take().map(BufReader::new),
+        )
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -237,7 +237,10 @@ impl Crowd {
             for at in 0..ready {
                 let (_, key) = self.epoll.event(at);
                 self.receives += 1;
-                let compare = self.receives.is_multiple_of(COMPARED).then_some(&*self.message);
+                let compare = self
+                    .receives
+                    .is_multiple_of(COMPARED)
+                    .then_some(&*self.message);
                 let n = self.subscribers[key as usize].receive(&mut self.buffer, compare)?;
                 let left = missing.checked_sub(n);
                 missing = left.ok_or_else(|| io::Error::other("somebody was told twice"))?;

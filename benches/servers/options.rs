@@ -101,9 +101,7 @@ pub(crate) fn parse(words: &[String]) -> io::Result<Command> {
             Ok(Command::Load(name, number(at)?, number(requests)?))
         }
         ["hold", at, connections] => Ok(Command::Hold(number(at)?, number(connections)?)),
-        ["load-apart", workload, at] => {
-            Ok(Command::LoadApart((*workload).to_owned(), number(at)?))
-        }
+        ["load-apart", workload, at] => Ok(Command::LoadApart((*workload).to_owned(), number(at)?)),
         options => table(options).map(Command::Table),
     }
 }

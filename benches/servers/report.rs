@@ -54,7 +54,12 @@ struct Latency {
 
 impl Latency {
     fn new(baseline: &[Sample], samples: &[Sample]) -> Option<Self> {
-        let of = |samples: &[Sample]| samples.iter().map(|one| one.p99).collect::<Option<Vec<_>>>();
+        let of = |samples: &[Sample]| {
+            samples
+                .iter()
+                .map(|one| one.p99)
+                .collect::<Option<Vec<_>>>()
+        };
         let (raw, one) = (of(baseline)?, of(samples)?);
         let ratios = raw.iter().zip(&one).map(|(raw, one)| one / raw);
         Some(Self {
