@@ -21,7 +21,7 @@ use super::workload::{Kind, Load, Span, Workload, listen};
 
 /// The first byte of what is sent says which of the two it is.
 const PING: [u8; 64] = [b'p'; 64];
-const FLOOD: [u8; 64 * 1024] = [b'f'; 64 * 1024];
+static FLOOD: [u8; 64 * 1024] = [b'f'; 64 * 1024];
 
 /// Which connection an event is about.
 const PINGS: u64 = 0;
@@ -183,7 +183,7 @@ impl Pair {
     }
 
     /// How many MiB more have arrived.
-    fn arrived(&mut self) -> io::Result<usize> {
+    fn arrived(&self) -> io::Result<usize> {
         // More than can be under way.
         let mut buffer = [0; 2 * DEPTH];
         taken(epoll::recv(self.floods.as_raw_fd(), &mut buffer))

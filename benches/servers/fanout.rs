@@ -219,7 +219,7 @@ impl Crowd {
         })
     }
 
-    fn publish(&mut self) -> io::Result<()> {
+    fn publish(&self) -> io::Result<()> {
         match epoll::send(self.publisher.as_raw_fd(), &self.message)? {
             MESSAGE => Ok(()),
             _ => Err(io::Error::other("an empty socket had no room")),

@@ -348,7 +348,7 @@ impl Sender {
     }
 
     /// What the server has called the kernel for.
-    fn ask(&mut self) -> io::Result<Option<Calls>> {
+    fn ask(&self) -> io::Result<Option<Calls>> {
         let mut buffer = [0; 128];
         self.socket.send(&[])?;
         let n = self.socket.recv(&mut buffer)?;
