@@ -11,13 +11,15 @@
 //! is not slowed down, so many of them at once push the others over the limit, too; nobody
 //! is told who comes and goes; printing blocks the loop.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, sync::Arc, thread, time::Duration};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use std::io::{self, Write};
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
 use windlass::codec::{Decoder, Lines};
-use windlass::{Addr, Closed, Config, Conn, Context, Handle, Handler, Input, Listen, ListenerId};
-use windlass::{CloseReason, Reactor};
+use windlass::{Addr, CloseReason, Closed, Config, Conn, Context, Handler, Input, Listen};
+use windlass::{ListenerId, Reactor};
 
 const HELP: &str = "\
 Greets each client, and tells all the others what it says. A line is `NAME says: TEXT`;
@@ -26,9 +28,8 @@ whoever gives no name is called by address. Prints each message and its length.
 usage: chat [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:50000; port 0 is any free one.
+Ctrl-C or SIGTERM lets guests hear the last words for up to 5 s; the second one does not.
 ";
-/// How long connections may take to finish once a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
 /// In bytes. A longer line closes its connection.
 const LONGEST_LINE: usize = 4096;
 /// What a client may be behind, in bytes: here, and in the kernel.
@@ -83,36 +84,11 @@ impl Handler for Chat {
 }
 
 fn main() -> ExitCode {
-    let done = match &*std::env::args().nth(1).unwrap_or_default() {
-        "--help" | "-h" => write!(io::stdout(), "{HELP}"),
-        "" => serve("127.0.0.1:50000"),
-        address => serve(address),
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn serve(address: &str) -> io::Result<()> {
-    let mut config = Config::default();
-    (config.limits.limit, config.read_budget) = (QUEUE, SAID_AT_ONCE);
-    let mut reactor = Reactor::with_config(Chat, config)?;
-    let id = reactor.listen(Listen::new(address)?.send_buffer(KERNEL_QUEUE))?;
-    stop_on_signal(reactor.handle())?;
-    if let Some(listener) = reactor.listener(id) {
-        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-    }
-    reactor.run().map(|_| ())
-}
-
-fn stop_on_signal(handle: Handle<Chat>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            let _ = handle.shutdown(grace);
-        }
-    });
-    Ok(())
+    util::main(HELP, |args| {
+        let [address] = args.rest(["127.0.0.1:50000"])?;
+        let mut config = Config::default();
+        (config.limits.limit, config.read_budget) = (QUEUE, SAID_AT_ONCE);
+        let listen = Listen::new(&*address)?.send_buffer(KERNEL_QUEUE);
+        util::serve(Reactor::with_config(Chat, config)?, listen)
+    })
 }

@@ -7,10 +7,14 @@
 //! how to read no more than the server takes; half-close: the last answer is waited for.
 //!
 //! Shortcuts: a file is read whole, and 16 MiB of it that the server does not take end the
-//! connection, as five silent minutes do; printing blocks the loop; Ctrl-C just ends it all.
+//! connection, as five silent minutes do; printing blocks the loop.
+
+#[path = "util/mod.rs"]
+mod util;
 
 use std::io::{self, BufRead, Read, Write};
-use std::{env, os::fd::AsFd, process::ExitCode, time::Duration};
+use std::{os::fd::AsFd, process::ExitCode, time::Duration};
+
 use windlass::codec::{Decoder, Lines};
 use windlass::{CloseReason, Closed, Conn, ConnId, Context, Dial, DialId, Error, Flow};
 use windlass::{Handler, Input, Interest, Reactor, Ready, WatchId};
@@ -19,6 +23,8 @@ const HELP: &str = "\
 Sends each line of the input, trimmed, and prints what comes back; `q` or `Q` ends it.
 
 usage: client [ADDRESS]    by default 127.0.0.1:9090
+
+Ctrl-C or SIGTERM is like a `q`, for 5 s at most; the second one does not wait.
 ";
 /// Read at the end of the input: it ends the last line, too.
 const QUIT: &[u8] = b"\nq\n";
@@ -91,6 +97,11 @@ impl Handler for Client {
         io::stdout().write_all(input.take_all())
     }
 
+    fn on_shutdown(&mut self, conn: &mut Conn<'_>, _: &mut ()) -> io::Result<()> {
+        self.send(conn, QUIT);
+        Ok(())
+    }
+
     fn on_close(&mut self, cx: &mut Context<'_>, _: (), closed: &Closed) {
         let failed = !matches!(closed.reason, CloseReason::Eof);
         self.failure = failed.then(|| io::Error::other(closed.reason.to_string()));
@@ -99,21 +110,10 @@ impl Handler for Client {
 }
 
 fn main() -> ExitCode {
-    let done = match &*env::args().nth(1).unwrap_or_default() {
-        "--help" | "-h" => write!(io::stdout(), "{HELP}"),
-        "" => run("127.0.0.1:9090"),
-        address => run(address),
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn run(address: &str) -> io::Result<()> {
-    let mut reactor = Reactor::new(Client::default())?;
-    reactor.dial(Dial::new(address)?)?;
-    reactor.run()?;
-    reactor.into_handler().failure.map_or(Ok(()), Err)
+    util::main(HELP, |args| {
+        let [address] = args.rest(["127.0.0.1:9090"])?;
+        let mut reactor = Reactor::new(Client::default())?;
+        reactor.dial(Dial::new(&*address)?)?;
+        util::ask(reactor, |client| client.failure.map_or(Ok(()), Err))
+    })
 }

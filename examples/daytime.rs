@@ -9,12 +9,14 @@
 //!
 //! Shortcuts: the client prints whatever comes, for as long as it comes.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, thread, time::Duration, time::UNIX_EPOCH};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
-use windlass::{CloseReason, Closed, Conn, Context, Dial, DialId, Error, Handle, Handler};
-use windlass::{Input, ListenerId, Reactor};
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration, time::UNIX_EPOCH};
+
+use windlass::{CloseReason, Closed, Conn, Context, Dial, DialId, Error, Handler, Input};
+use windlass::{ListenerId, Reactor};
 
 const HELP: &str = "\
 Sends each client one line, `YYYY-MM-DD HH:MM:SS` in UTC, and closes.
@@ -23,10 +25,8 @@ usage: daytime [ADDRESS]          serves
        daytime client [ADDRESS]   dials, and prints what comes
 
 ADDRESS is by default 127.0.0.1:1313; port 0 is any free one.
+Ctrl-C or SIGTERM lets what is under way finish for up to 5 s; the second one does not.
 ";
-const ADDRESS: &str = "127.0.0.1:1313";
-/// How long connections may take to finish once a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
 
 struct Daytime;
 
@@ -62,6 +62,10 @@ impl Handler for Client {
         io::stdout().write_all(input.take_all())
     }
 
+    fn on_shutdown(&mut self, _: &mut Conn<'_>, _: &mut ()) -> io::Result<()> {
+        Ok(()) // the answer may still come; the grace of the stop is its limit
+    }
+
     fn on_close(&mut self, cx: &mut Context<'_>, _: (), closed: &Closed) {
         if !matches!(closed.reason, CloseReason::Eof) {
             self.0 = Err(io::Error::other(closed.reason.to_string()));
@@ -71,49 +75,14 @@ impl Handler for Client {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args_os().skip(1).collect();
-    let args: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    let done = match args.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
-        ["--help" | "-h"] => write!(io::stdout(), "{HELP}"),
-        [] => serve(ADDRESS),
-        ["client"] => ask(ADDRESS),
-        ["client", address] => ask(address),
-        [address] if !address.starts_with('-') => serve(address),
-        _ => {
-            eprintln!("daytime: one address is all it takes; --help tells more");
-            return ExitCode::from(2);
+    util::main(HELP, |mut args| {
+        let asks = args.command(&["client"]).is_some();
+        let [address] = args.rest(["127.0.0.1:1313"])?;
+        if !asks {
+            return util::serve(Reactor::new(Daytime)?, &*address);
         }
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn serve(address: &str) -> io::Result<()> {
-    let mut reactor = Reactor::new(Daytime)?;
-    let id = reactor.listen(address)?;
-    stop_on_signal(reactor.handle())?;
-    if let Some(listener) = reactor.listener(id) {
-        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-    }
-    reactor.run().map(|_| ())
-}
-
-fn ask(address: &str) -> io::Result<()> {
-    let mut reactor = Reactor::new(Client(Ok(())))?;
-    reactor.dial(Dial::new(address)?)?;
-    reactor.run()?;
-    reactor.into_handler().0
-}
-
-fn stop_on_signal<H: Handler + 'static>(handle: Handle<H>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            let _ = handle.shutdown(grace);
-        }
-    });
-    Ok(())
+        let mut reactor = Reactor::new(Client(Ok(())))?;
+        reactor.dial(Dial::new(&*address)?)?;
+        util::ask(reactor, |client| client.0)
+    })
 }

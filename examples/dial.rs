@@ -3,12 +3,15 @@
 //!     cargo run --release --example dial -- --timeout 1s 127.0.0.1:22 udp://[::1]:53
 //!
 //! Shows: how dials end, in time and once each, and what is heard of a datagram, if anything.
-//!
 //! Shortcuts: a kernel has answered, not yet a server; a loop could try all of them at once.
 
-use std::io::{self, Write};
-use std::{env, iter::Peekable, iter::Skip, process::ExitCode, time::Duration, time::Instant};
+#[path = "util/mod.rs"]
+mod util;
 
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration, time::Instant, vec};
+
+use util::args::Time;
 use windlass::{Bind, Conn, Context, Datagram, Deadline, Dial, DialId, Error, Handle};
 use windlass::{Handler, Reactor, Socket, SocketId};
 
@@ -16,14 +19,16 @@ const HELP: &str = "\
 Dials each address in turn, and says what it did. Exit status 1 if one of them failed.
 
 usage: dial [--timeout TIME] ADDRESS...
+
 ADDRESS is such as [::1]:80 or udp://localhost:53; each may take TIME, by default 3s.
+Ctrl-C or SIGTERM ends it early.
 ";
 
 struct Checker {
-    rest: Peekable<Skip<env::Args>>,
+    rest: vec::IntoIter<String>,
     timeout: Duration,
     tried: (String, Instant), // since when
-    failed: bool,
+    failed: usize,
 }
 
 impl Checker {
@@ -47,7 +52,7 @@ impl Checker {
 
     fn tell(&mut self, cx: &mut Context<'_>, what: Result<&str, &Error>) {
         let took = cx.now() - self.tried.1;
-        self.failed |= what.is_err();
+        self.failed += usize::from(what.is_err());
         let _ = match what {
             Ok(what) => writeln!(io::stdout(), "{}  {what} after {took:.1?}", self.tried.0),
             Err(error) => writeln!(io::stdout(), "{error}"),
@@ -94,26 +99,21 @@ impl Handler for Checker {
 }
 
 fn main() -> ExitCode {
-    let mut args = env::args().skip(1).peekable();
-    let timeout = match args.next_if_eq("--timeout") {
-        Some(_) => humantime::parse_duration(&args.next().unwrap_or_default()),
-        None => Ok(Duration::from_secs(3)),
-    };
-    let done = match (args.peek().map(String::as_str), timeout) {
-        (Some("--help" | "-h"), _) => write!(io::stdout(), "{HELP}").map(|()| false),
-        (Some(_), Ok(timeout)) => check(args, timeout),
-        _ => Err(io::Error::other("dial: no address, or no time; see --help")),
-    };
-    let code = done.inspect_err(|it| eprintln!("{it}")).map_or(2, u8::from);
-    ExitCode::from(code)
-}
-
-fn check(rest: Peekable<Skip<env::Args>>, timeout: Duration) -> io::Result<bool> {
-    let mut reactor = Reactor::new(Checker {
-        rest,
-        timeout,
-        tried: (String::new(), Instant::now()),
-        failed: false,
-    })?;
-    reactor.run().map(|_| reactor.handler().failed)
+    util::main(HELP, |mut args| {
+        let Time(timeout) = args.option("--timeout", Time(Duration::from_secs(3)))?;
+        let rest = args.all()?.into_iter();
+        if rest.len() == 0 {
+            return Err(util::refusal("ADDRESS is missing"));
+        }
+        let reactor = Reactor::new(Checker {
+            rest,
+            timeout,
+            tried: (String::new(), Instant::now()),
+            failed: 0,
+        })?;
+        util::ask(reactor, |checker| match checker.failed {
+            0 => Ok(()),
+            failed => Err(io::Error::other(format!("{failed} failed"))),
+        })
+    })
 }

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
         [address] if !address.starts_with('-') => serve(false, address),
         _ => {
             eprintln!("echo: one address is all it takes; --help tells more");
-            return ExitCode::from(2);
+            return ExitCode::FAILURE;
         }
     };
     if let Err(error) = done {
@@ -95,10 +95,11 @@ fn stop_on_signal(handle: Handle<Echo>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     // The first signal begins a graceful stop, the second one leaves no time for it.
     thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            // It fails only when the loop has ended, and then the program does, too.
-            let _ = handle.shutdown(grace);
+        for (grace, _) in [GRACE, Duration::ZERO].into_iter().zip(&mut signals) {
+            let _ = handle.shutdown(grace); // fails only if the loop has ended already
         }
+        thread::sleep(GRACE / 5);
+        std::process::exit(1) // the loop is stuck: it prints to somebody who does not read
     });
     Ok(())
 }

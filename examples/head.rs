@@ -8,10 +8,12 @@
 //! Shortcuts: HTTP/1.0 without a `Host`, so a server of many sites chooses one; nothing of
 //! the answer is looked at; no TLS.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, thread, time::Duration};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration};
+
 use windlass::{CloseReason, Closed, Conn, Context, Dial, DialId, Error, Handler, Input, Reactor};
 
 const HELP: &str = "\
@@ -20,6 +22,7 @@ Sends `HEAD / HTTP/1.0` and prints what comes back, to the end.
 usage: head [--get] HOST:PORT
 
 With --get it sends `GET / HTTP/1.0`. Ten silent seconds end it.
+Ctrl-C or SIGTERM gives the answer 5 s to come to its end; the second one does not.
 ";
 /// How long the server may take to be connected, and to go on with its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +50,10 @@ impl Handler for Head {
         io::stdout().write_all(input.take_all())
     }
 
+    fn on_shutdown(&mut self, _: &mut Conn, _: &mut ()) -> io::Result<()> {
+        Ok(()) // the grace of the stop is the limit
+    }
+
     fn on_close(&mut self, cx: &mut Context<'_>, _: (), closed: &Closed) {
         if !matches!(closed.reason, CloseReason::Eof) {
             self.ended = Err(io::Error::other(closed.reason.to_string()));
@@ -56,33 +63,19 @@ impl Handler for Head {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--help" | "-h"] => write!(io::stdout(), "{HELP}"),
-        [address] if !address.starts_with('-') => ask("HEAD", address),
-        ["--get", address] | [address, "--get"] => ask("GET", address),
-        _ => {
-            eprintln!("head: it takes HOST:PORT, and --get; see --help");
-            return ExitCode::from(2);
+    util::main(HELP, |mut args| {
+        let method = if args.flag("--get") { "GET" } else { "HEAD" };
+        let [address] = args.rest([""])?;
+        if address.is_empty() {
+            return Err(util::refusal("HOST:PORT is missing"));
         }
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+        ask(method, &address)
+    })
 }
 
 fn ask(method: &'static str, address: &str) -> io::Result<()> {
     let ended = Ok(());
     let mut reactor = Reactor::new(Head { method, ended })?;
     reactor.dial(Dial::new(address)?.timeout(PATIENCE))?;
-    let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
-    thread::spawn(move || {
-        signals
-            .forever()
-            .all(|_| handle.shutdown(Duration::ZERO).is_ok())
-    });
-    reactor.run()?;
-    reactor.into_handler().ended
+    util::ask(reactor, |head| head.ended)
 }

@@ -9,10 +9,12 @@
 //!
 //! Shortcuts: nobody has anything to say but that they are alive; printing blocks the loop.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, thread, time::Duration};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration};
+
 use windlass::codec::{Decoder, Lines};
 use windlass::{Backoff, Closed, Conn, Context, Deadline, Dial, DialId, Error};
 use windlass::{Handler, Input, ListenerId, Reactor};
@@ -24,11 +26,11 @@ usage: heartbeat serve [ADDRESS]           answers
        heartbeat client [ADDRESS [TIME]]   pings; TIME is such as 500ms, by default 1s
 
 ADDRESS is by default 127.0.0.1:7000; port 0 is any free one.
+Ctrl-C or SIGTERM hangs up, within 5 s; the second one at once.
 ";
 const LONGEST_LINE: usize = 64;
 /// The waits between tries grow from the one to the other.
 const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-const GRACE: Duration = Duration::from_secs(5);
 
 struct Heart {
     every: Duration,
@@ -84,36 +86,19 @@ impl Handler for Heart {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let every = humantime::parse_duration(args.get(2).unwrap_or(&"1s"));
-    let address = args.get(1).unwrap_or(&"127.0.0.1:7000");
-    let done = match (args.first(), every) {
-        (Some(&"--help" | &"-h"), _) => write!(io::stdout(), "{HELP}"),
-        (Some(&("serve" | "client")), Ok(every)) => run(args[0] == "serve", address, every),
-        _ => {
-            eprintln!("heartbeat: it takes serve or client, and an address; see --help");
-            return ExitCode::from(2);
+    util::main(HELP, |mut args| {
+        let command = args.command(&["serve", "client"]);
+        let [address, time] = args.rest(["127.0.0.1:7000", "1s"])?;
+        let util::args::Time(every) = time.parse()?;
+        let mut reactor = Reactor::new(Heart { every })?;
+        match command {
+            Some("serve") => util::serve(reactor, &*address),
+            Some(_) => {
+                let dial = Dial::new(&*address)?;
+                reactor.dial(dial.reconnect(Backoff::new(RETRY[0], RETRY[1])))?;
+                util::ask(reactor, |_| Ok(()))
+            }
+            None => Err(util::refusal("it takes `serve` or `client`")),
         }
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn run(serves: bool, address: &str, every: Duration) -> io::Result<()> {
-    let mut reactor = Reactor::new(Heart { every })?;
-    let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
-    thread::spawn(move || signals.forever().all(|_| handle.shutdown(GRACE).is_ok()));
-    if serves {
-        let id = reactor.listen(address)?;
-        if let Some(listener) = reactor.listener(id) {
-            writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-        }
-    } else {
-        reactor.dial(Dial::new(address)?.reconnect(Backoff::new(RETRY[0], RETRY[1])))?;
-    }
-    reactor.run().map(|_| ())
+    })
 }

@@ -9,11 +9,14 @@
 //!
 //! Shortcuts: what clients say is thrown away, and the lines do not say who is meant.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, thread, time::Duration};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
-use windlass::{Conn, Deadline, Handle, Handler, Input, ListenerId, Reactor};
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration};
+
+use util::args::Time;
+use windlass::{Conn, Deadline, Handler, Input, ListenerId, Reactor};
 
 const HELP: &str = "\
 Prints `keep alive` when a client sends something. Says `goodbye` to one that has sent
@@ -23,9 +26,8 @@ usage: idle [--after TIME] [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:3001; port 0 is any free one.
 TIME is a number and a unit, such as 500ms or 2min.
+Ctrl-C or SIGTERM lets open connections finish for up to 5 s; the second one does not.
 ";
-/// How long connections may take to finish once a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
 
 struct Patience(Duration);
 
@@ -64,52 +66,9 @@ impl Handler for Patience {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned())
-        .collect();
-    let (mut address, mut after) = (None, Some(Duration::from_secs(3)));
-    let time = |text: &str| humantime::parse_duration(text).ok();
-    let mut rest = args.iter().map(String::as_str);
-    while let Some(arg) = rest.next() {
-        match arg {
-            "--help" | "-h" => return exit(write!(io::stdout(), "{HELP}")),
-            "--after" => after = rest.next().and_then(time),
-            text if text.starts_with('-') || address.is_some() => after = None,
-            text => address = Some(text),
-        }
-    }
-    let Some(after) = after else {
-        eprintln!("idle: it takes --after TIME (such as 500ms) and an address; see --help");
-        return ExitCode::from(2);
-    };
-    exit(serve(address.unwrap_or("127.0.0.1:3001"), after))
-}
-
-fn exit(done: io::Result<()>) -> ExitCode {
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn serve(address: &str, after: Duration) -> io::Result<()> {
-    let mut reactor = Reactor::new(Patience(after))?;
-    let id = reactor.listen(address)?;
-    stop_on_signal(reactor.handle())?;
-    if let Some(listener) = reactor.listener(id) {
-        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-    }
-    reactor.run().map(|_| ())
-}
-
-fn stop_on_signal(handle: Handle<Patience>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            let _ = handle.shutdown(grace);
-        }
-    });
-    Ok(())
+    util::main(HELP, |mut args| {
+        let Time(after) = args.option("--after", Time(Duration::from_secs(3)))?;
+        let [address] = args.rest(["127.0.0.1:3001"])?;
+        util::serve(Reactor::new(Patience(after))?, &*address)
+    })
 }

@@ -21,9 +21,10 @@ TEXT is such as 192.0.2.7 or 2001:db8::7; an IPv4 address in IPv6 clothes comes 
 ";
 
 fn main() -> ExitCode {
-    let Some(text) = std::env::args_os().nth(1) else {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let [text] = &args[..] else {
         eprintln!("parse_ip: it takes one text; --help tells more");
-        return ExitCode::from(2);
+        return ExitCode::FAILURE;
     };
     let text = text.to_string_lossy();
     let (line, is_address) = match (&*text, parse_ip(&text)) {

@@ -40,8 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn supervise(mut args: util::Args) -> io::Result<()> {
-    let mut wanted = args.option("--workers", util::cores()).get(); // 0 once they must stop
-    let [address] = args.rest(["127.0.0.1:3003"]);
+    let mut wanted = args.option("--workers", util::cores())?.get(); // 0 once they must stop
+    let [address] = args.rest(["127.0.0.1:3003"])?;
     // A loop that never turns: it knows how to bind, and the parent must not accept.
     let mut binder = Reactor::new(Worker)?;
     let id = binder.listen(&*address)?;

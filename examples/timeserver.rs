@@ -10,13 +10,15 @@
 //!
 //! Shortcuts: the date is UTC and has no time zone to choose.
 
-use std::io::{self, Write};
-use std::time::{Duration, UNIX_EPOCH};
-use std::{process::ExitCode, thread};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
+use std::io;
+use std::{process::ExitCode, time::Duration, time::UNIX_EPOCH};
+
+use util::args::Time;
 use windlass::codec::{Decoder, Lines};
-use windlass::{Conn, Handle, Handler, Input, ListenerId, Reactor};
+use windlass::{Conn, Handler, Input, ListenerId, Reactor};
 
 const HELP: &str = "\
 Answers each line: `timestamp` with the seconds since 1970, anything else with the date.
@@ -25,11 +27,10 @@ usage: timeserver [--after TIME] [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:1200; port 0 is any free one.
 TIME without a request ends a connection: a number and a unit, by default 2min.
+Ctrl-C or SIGTERM lets open connections finish for up to 5 s; the second one does not.
 ";
 /// In bytes.
 const LONGEST_REQUEST: usize = 128;
-/// How long connections may take to finish once a stop was asked for.
-const GRACE: Duration = Duration::from_secs(5);
 
 struct TimeServer {
     patience: Duration,
@@ -69,47 +70,9 @@ impl Handler for TimeServer {
 }
 
 fn main() -> ExitCode {
-    let (mut address, mut after) = ("127.0.0.1:1200".to_owned(), Some(Duration::from_secs(120)));
-    let time = |text: String| humantime::parse_duration(&text).ok();
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match &*arg {
-            "--help" | "-h" => return exit(write!(io::stdout(), "{HELP}")),
-            "--after" => after = args.next().and_then(time),
-            _ => address = arg,
-        }
-    }
-    let Some(after) = after else {
-        eprintln!("timeserver: --after takes a time, such as 2min; see --help");
-        return ExitCode::from(2);
-    };
-    exit(serve(&address, after))
-}
-
-fn exit(done: io::Result<()>) -> ExitCode {
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn serve(address: &str, patience: Duration) -> io::Result<()> {
-    let mut reactor = Reactor::new(TimeServer { patience })?;
-    let id = reactor.listen(address)?;
-    stop_on_signal(reactor.handle())?;
-    if let Some(listener) = reactor.listener(id) {
-        writeln!(io::stdout(), "listening on {}", listener.local_addr())?;
-    }
-    reactor.run().map(|_| ())
-}
-
-fn stop_on_signal(handle: Handle<TimeServer>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
-        for (_, grace) in signals.forever().zip([GRACE, Duration::ZERO]) {
-            let _ = handle.shutdown(grace);
-        }
-    });
-    Ok(())
+    util::main(HELP, |mut args| {
+        let Time(patience) = args.option("--after", Time(Duration::from_secs(120)))?;
+        let [address] = args.rest(["127.0.0.1:1200"])?;
+        util::serve(Reactor::new(TimeServer { patience })?, &*address)
+    })
 }

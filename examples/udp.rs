@@ -10,11 +10,13 @@
 //! Shortcuts: a datagram may get lost, and it is not repeated; whoever sends under the
 //! address of another has the server answer that one; printing blocks the loop.
 
-use std::io::{self, Write};
-use std::{process::ExitCode, thread, time::Duration, time::UNIX_EPOCH};
+#[path = "util/mod.rs"]
+mod util;
 
-use signal_hook::{consts::SIGINT, consts::SIGTERM, iterator::Signals};
-use windlass::{Bind, Context, Datagram, Deadline, Error, Handler, Reactor};
+use std::io::{self, Write};
+use std::{process::ExitCode, time::Duration, time::UNIX_EPOCH};
+
+use windlass::{Addr, Bind, Context, Datagram, Deadline, Error, Handler, Reactor};
 use windlass::{Socket, SocketId, resolve};
 
 const HELP: &str = "\
@@ -25,8 +27,8 @@ usage: udp serve [ADDRESS]
        udp connect [ADDRESS]                 from a connected socket
 
 ADDRESS is by default 127.0.0.1:1200; port 0 is any free one.
+Ctrl-C or SIGTERM ends it when what it has to say has left.
 ";
-const ADDRESS: &str = "127.0.0.1:1200";
 const QUESTION: &[u8] = b"can you hear me?";
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -68,49 +70,45 @@ impl Handler for Udp {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--help" | "-h"] => write!(io::stdout(), "{HELP}"),
-        ["serve"] => run(Bind::new(ADDRESS), false, None),
-        ["serve", address] => run(Bind::new(address), false, None),
-        ["client"] => run(Bind::new(":0"), true, Some(ADDRESS)),
-        ["client", address] => run(Bind::new(":0"), true, Some(address)),
-        ["client", "--port", port] => run(Bind::new(format!(":{port}")), true, Some(ADDRESS)),
-        ["client", "--port", port, to] => run(Bind::new(format!(":{port}")), true, Some(to)),
-        ["connect"] => run(Bind::connect(ADDRESS), true, None),
-        ["connect", address] => run(Bind::connect(address), true, None),
-        _ => {
-            eprintln!("udp: it takes serve, client or connect, and an address; see --help");
-            return ExitCode::from(2);
+    util::main(HELP, |mut args| {
+        let command = args.command(&["serve", "client", "connect"]);
+        let from: u16 = match command {
+            Some("client") => args.option("--port", 0)?,
+            _ => 0,
+        };
+        let [address] = args.rest(["127.0.0.1:1200"])?;
+        match command {
+            Some("serve") => serve(Bind::new(&*address)?),
+            // To look a name up may block, so it is done before the loop begins.
+            Some("client") => ask(
+                Bind::new(format!(":{from}"))?,
+                Some(resolve("udp", &address)?),
+            ),
+            Some(_) => ask(Bind::connect(&*address)?, None),
+            None => Err(util::refusal("it takes `serve`, `client` or `connect`")),
         }
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
+    })
 }
 
-fn run(bind: Result<Bind, Error>, asks: bool, to: Option<&str>) -> io::Result<()> {
-    let ended = asks.then_some(Ok(()));
+fn serve(bind: Bind) -> io::Result<()> {
+    let mut reactor = Reactor::new(Udp { ended: None })?;
+    let id = reactor.bind(bind)?;
+    let local = reactor.socket(id).and_then(|socket| socket.local_addr());
+    let local = local.ok_or(io::ErrorKind::NotFound)?;
+    util::stop_on_signal(&reactor)?;
+    writeln!(io::stdout(), "listening on {local}")?;
+    reactor.run().map(drop)
+}
+
+fn ask(bind: Bind, to: Option<Addr>) -> io::Result<()> {
+    let ended = Some(Ok(()));
     let mut reactor = Reactor::new(Udp { ended })?;
-    let id = reactor.bind(bind?)?;
-    let (handle, mut signals) = (reactor.handle(), Signals::new([SIGINT, SIGTERM])?);
-    thread::spawn(move || signals.forever().all(|_| handle.shutdown(PATIENCE).is_ok()));
-    if let Some(mut socket) = reactor.socket(id) {
-        if let Some(local) = socket.local_addr()
-            && !asks
-        {
-            writeln!(io::stdout(), "listening on {local}")?;
-        } else {
-            socket.set_read_deadline(Some(socket.now() + PATIENCE));
-            match to {
-                // To look a name up may block, so it is done before the loop begins.
-                Some(to) => socket.send_to(QUESTION, resolve("udp", to)?),
-                None => socket.send(QUESTION),
-            };
-        }
-    }
-    reactor.run()?;
-    reactor.into_handler().ended.unwrap_or(Ok(()))
+    let id = reactor.bind(bind)?;
+    let mut socket = reactor.socket(id).ok_or(io::ErrorKind::NotFound)?;
+    socket.set_read_deadline(Some(socket.now() + PATIENCE));
+    match to {
+        Some(to) => socket.send_to(QUESTION, to),
+        None => socket.send(QUESTION),
+    };
+    util::ask(reactor, |udp| udp.ended.unwrap_or(Ok(())))
 }

@@ -7,8 +7,7 @@
 //! handle, and adopted there; the same port opened by several loops (`Listen::reuse_port`).
 //! Handing over spreads evenly and costs a post for each client; with `--reuse-port` nobody
 //! stands in between, but a slow loop keeps the clients that the kernel gave it waiting.
-//!
-//! Shortcuts: a loop that fails is not noticed before the end; a second signal is ignored.
+//! Shortcuts: a loop that fails is not noticed before the end.
 
 #[path = "util/mod.rs"]
 mod util;
@@ -24,27 +23,25 @@ Several loops, one thread each, tell their clients which loop they are, and echo
 usage: workers [--loops N] [--reuse-port] [ADDRESS]
 
 ADDRESS is what to listen on, by default 127.0.0.1:3004; port 0 is any free one.
-N is the number of loops that serve, by default one for each core. Another one accepts
-and hands over, unless --reuse-port has each of them accept for itself.
-Ctrl-C or SIGTERM lets clients finish for up to 5 s, then prints what each loop did.
+N loops serve, by default one for each core; another one accepts and hands over, unless
+--reuse-port has each of them accept for itself.
+Ctrl-C or SIGTERM lets clients finish for up to 5 s; the second one ends them at once.
 ";
 
-/// Serves clients that it accepts itself, or that are handed over.
-struct Worker {
-    number: usize,
-}
+/// Serves who it accepts itself, or is handed over.
+struct Worker(usize);
 
 impl Handler for Worker {
     type Session = ();
 
     fn on_accept(&mut self, conn: &mut Conn, _: ListenerId) -> io::Result<()> {
-        writeln!(conn, "loop {}", self.number);
+        writeln!(conn, "loop {}", self.0);
         Ok(())
     }
 
     /// Adopting is like a dial that has succeeded.
     fn on_connect(&mut self, conn: &mut Conn, _: DialId) -> io::Result<()> {
-        writeln!(conn, "loop {}", self.number);
+        writeln!(conn, "loop {}", self.0);
         Ok(())
     }
 
@@ -54,8 +51,7 @@ impl Handler for Worker {
     }
 }
 
-/// Accepts, and hands over to one worker after the other. With `--reuse-port` it does not
-/// listen; all that is left for it is to stop the workers.
+/// Hands over to one worker after the other; with `--reuse-port` it only stops them.
 struct Acceptor {
     workers: Vec<Handle<Worker>>,
     next: usize,
@@ -68,17 +64,15 @@ impl Handler for Acceptor {
         let socket = conn.detach()?;
         let worker = &self.workers[self.next];
         self.next = (self.next + 1) % self.workers.len();
-        // A worker whose mailbox is full, or that is no more, costs this client its
-        // connection: the descriptor is closed with the task that nobody runs.
+        // If it cannot be posted, the descriptor is closed with the task.
         worker.post(|_, cx| drop(cx.adopt(socket)))?;
         Ok(())
     }
 
     /// Whoever had yet to be accepted has been handed over by now.
     fn on_stop(&mut self, _: &mut Context) {
-        for worker in &self.workers {
-            let _ = worker.shutdown(util::GRACE); // one that has ended needs no telling
-        }
+        let workers = self.workers.iter();
+        workers.for_each(|it| _ = it.shutdown(util::GRACE));
     }
 }
 
@@ -87,12 +81,12 @@ fn main() -> ExitCode {
 }
 
 fn serve(mut args: util::Args) -> io::Result<()> {
-    let loops = args.option("--loops", util::cores());
+    let loops = args.option("--loops", util::cores())?;
     let reuse_port = args.flag("--reuse-port");
-    let [mut address] = args.rest(["127.0.0.1:3004"]);
-    let (mut workers, mut threads) = (Vec::new(), Vec::new());
+    let [mut address] = args.rest(["127.0.0.1:3004"])?;
+    let (mut workers, mut threads) = (vec![], vec![]);
     for number in 1..=loops.get() {
-        let mut reactor = Reactor::new(Worker { number })?;
+        let mut reactor = Reactor::new(Worker(number))?;
         if reuse_port {
             // The first one knows which port the kernel chose, if it was asked to.
             let listen = Listen::new(&*address)?.reuse_port(true);
@@ -101,17 +95,25 @@ fn serve(mut args: util::Args) -> io::Result<()> {
         workers.push(reactor.handle());
         threads.push(thread::spawn(move || reactor.run()));
     }
+    let all = workers.clone();
     let mut acceptor = Reactor::new(Acceptor { workers, next: 0 })?;
     if !reuse_port {
-        address = util::listen(&mut acceptor, Listen::new(&*address)?)?;
+        address = util::listen(&mut acceptor, &*address)?;
     }
-    util::run(acceptor, &address)?;
+    let first = acceptor.handle();
+    util::on_signal(move |grace| {
+        let _ = first.shutdown(grace); // it tells the others when it has ended
+        let now = all.iter().filter(|_| grace.is_zero());
+        now.for_each(|it| _ = it.shutdown(grace));
+    })?;
+    writeln!(io::stdout(), "listening on {address}")?;
+    acceptor.run()?;
     for (thread, number) in threads.into_iter().zip(1..) {
         let panicked = |_| Err(io::Error::other("a loop panicked"));
         let stats = thread.join().unwrap_or_else(panicked)?.stats;
         let (clients, bytes) = (stats.accepted + stats.connected, stats.bytes_read);
-        let mut out = io::stdout();
-        writeln!(out, "loop {number} served {clients} clients, {bytes} bytes")?;
+        let did = format!("served {clients} clients, {bytes} bytes");
+        writeln!(io::stdout(), "loop {number} {did}")?;
     }
     Ok(())
 }

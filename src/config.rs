@@ -166,7 +166,7 @@ pub struct Config {
     pub read_budget: usize,
     /// Read calls on one connection in one turn. 16.
     pub read_calls: u32,
-    /// Connections that one listener may accept in one turn. 16. Higher empties a burst
+    /// Connections that one listener may accept in one turn. 64. Higher empties a burst
     /// sooner and keeps established connections waiting for it.
     pub accept_budget: u32,
     /// Datagrams that one socket may receive in one turn before the others have theirs; the
@@ -238,7 +238,7 @@ impl Default for Config {
             mailbox_limit: 65_536,
             read_budget: 256 * KIB,
             read_calls: 16,
-            accept_budget: 16,
+            accept_budget: 64,
             datagram_budget: 256,
             post_budget: 1024,
             drain_limit: 4 * MIB,
@@ -363,6 +363,10 @@ pub(crate) const ERRORS_IN_A_ROW: u32 = 64;
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
+
+/// How much longer the next batch of accepts is when re-arming shows that more clients wait:
+/// from one to the whole budget in two steps.
+pub(crate) const BATCH_GROWTH: u32 = 8;
 
 /// Turns during which callbacks are timed one by one after a slow turn was seen.
 pub(crate) const SLOW_TURN_WATCH: u32 = 256;

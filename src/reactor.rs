@@ -471,8 +471,7 @@ impl<H: Handler> Reactor<H> {
         let mut consumed = 0;
         let outcome = guarded(core, "on_read", |core| {
             let mut input = Input::new(&buffer[..len]);
-            let outcome =
-                handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
+            let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
             consumed = input.consumed().min(len);
             outcome
         });

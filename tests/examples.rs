@@ -5,69 +5,25 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
 
+#[path = "util/program.rs"]
+mod program;
+mod util;
+
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use socket2::{Domain, Socket, Type};
+use program::{PATIENCE, Program, closed_port, example, full_listener, listening, resident};
+use util::{MIB, connect};
 
-/// Much longer than anything here takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-const EXAMPLES: [&str; 6] = ["daytime", "echo", "idle", "backlog", "dial", "http"];
 const SERVERS: [&str; 4] = ["daytime", "echo", "idle", "http"];
 
 // What all of them answer.
-
-#[test]
-fn each_example_answers_help_and_ends_well() {
-    for name in EXAMPLES {
-        for flag in ["--help", "-h"] {
-            let end = Program::start(name, &[flag]).end();
-            assert_eq!(end.code, Some(0), "{name} {flag}: {end:?}");
-            assert!(end.out.contains(&format!("usage: {name} ")), "{end:?}");
-            assert_eq!(end.err, "", "{name} {flag}");
-        }
-    }
-}
-
-#[test]
-fn a_command_line_that_makes_no_sense_ends_with_a_hint_and_status_2() {
-    let nonsense: [(&str, &[&str]); 17] = [
-        ("daytime", &["--port"]),
-        ("daytime", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("echo", &["--port"]),
-        ("echo", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("idle", &["--before", "3s"]),
-        ("idle", &["--after"]),
-        ("idle", &["--after", "soon"]),
-        ("idle", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("backlog", &["sometimes"]),
-        ("backlog", &["--every", "0s"]),
-        ("backlog", &["--every", "99999999999s"]),
-        ("backlog", &["--dials", "-1"]),
-        ("dial", &[]),
-        ("dial", &["--timeout", "3s"]),
-        ("dial", &["--timeout", "soon", "127.0.0.1:1"]),
-        ("http", &["--port"]),
-        ("http", &["127.0.0.1:0", "127.0.0.1:0"]),
-    ];
-    for (name, args) in nonsense {
-        let end = Program::start(name, args).end();
-        assert_eq!(end.code, Some(2), "{name} {args:?}: {end:?}");
-        assert!(end.err.contains("--help"), "{name} {args:?}: {end:?}");
-        assert_eq!(end.err.lines().count(), 1, "{name} {args:?}: {end:?}");
-        assert_eq!(end.out, "", "{name} {args:?}");
-    }
-}
 
 #[test]
 fn an_address_that_cannot_be_listened_on_is_one_line_and_status_1() {
@@ -95,23 +51,12 @@ fn an_address_that_cannot_be_listened_on_is_one_line_and_status_1() {
 }
 
 #[test]
-fn a_port_in_use_is_one_line_and_status_1() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let line = format!("listen tcp {address}: bind: address already in use\n");
-    for name in SERVERS {
-        let end = Program::start(name, &[&address]).end();
-        assert_eq!(end.failure(), (Some(1), line.as_str()), "{name}");
-    }
-}
-
-#[test]
 fn a_privileged_port_is_one_line_and_status_1() {
     let Some(mut command) = unprivileged("echo") else {
         println!("skipped: here every user may listen on port 1");
         return;
     };
-    let end = Program::spawn(command.arg("127.0.0.1:1")).end();
+    let end = Program::spawn(command.arg("127.0.0.1:1").stdin(Stdio::null())).end();
     let line = "listen tcp 127.0.0.1:1: bind: permission denied\n";
     assert_eq!(end.failure(), (Some(1), line));
 }
@@ -120,7 +65,7 @@ fn a_privileged_port_is_one_line_and_status_1() {
 
 #[test]
 fn every_daytime_client_gets_the_whole_line_also_one_that_talks() {
-    let (_program, address) = Program::listening("daytime", &["127.0.0.1:0"]);
+    let (_program, address) = listening("daytime", &["127.0.0.1:0"]);
     let started = unix_now();
     for n in 0..20 {
         let mut client = connect(address);
@@ -137,7 +82,7 @@ fn every_daytime_client_gets_the_whole_line_also_one_that_talks() {
 
 #[test]
 fn echo_sends_back_what_it_receives_to_the_last_byte() {
-    let (_program, address) = Program::listening("echo", &["127.0.0.1:0"]);
+    let (_program, address) = listening("echo", &["127.0.0.1:0"]);
     let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let mut client = connect(address);
     let mut writer = client.try_clone().unwrap();
@@ -160,7 +105,7 @@ fn echo_sends_back_what_it_receives_to_the_last_byte() {
 #[test]
 fn echo_drains_and_prints_its_statistics_on_sigterm_and_on_ctrl_c() {
     for signal in ["TERM", "INT"] {
-        let (program, address) = Program::listening("echo", &["127.0.0.1:0"]);
+        let (program, address) = listening("echo", &["127.0.0.1:0"]);
         let mut client = connect(address);
         client.write_all(b"hello").unwrap();
         let mut answer = [0; 5];
@@ -182,33 +127,11 @@ fn echo_drains_and_prints_its_statistics_on_sigterm_and_on_ctrl_c() {
     }
 }
 
-#[test]
-fn a_second_signal_ends_echo_although_a_client_stays() {
-    let (program, address) = Program::listening("echo", &["127.0.0.1:0"]);
-    let mut client = connect(address);
-    client.write_all(b"x").unwrap();
-    client.read_exact(&mut [0]).unwrap();
-    let began = Instant::now();
-    program.signal("TERM");
-    // The server has said its part, and waits for the client to say that it has done.
-    assert_eq!(read_all(&mut client), "");
-    program.signal("TERM");
-    let end = program.end();
-    assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.out.contains("1 of them cut off at the end"), "{end:?}");
-    let took = began.elapsed();
-    assert!(took < ECHO_GRACE, "{took:?}");
-    drop(client);
-}
-
-/// What one signal alone would have waited.
-const ECHO_GRACE: Duration = Duration::from_secs(5);
-
 // idle
 
 #[test]
 fn idle_says_goodbye_when_nothing_was_read_for_the_time() {
-    let (_program, address) = Program::listening("idle", &["--after", "600ms", "127.0.0.1:0"]);
+    let (_program, address) = listening("idle", &["--after", "600ms", "127.0.0.1:0"]);
     let mut client = connect(address);
     let mut last = Instant::now();
     // Together longer than the deadline; each read moves it on.
@@ -228,7 +151,7 @@ fn idle_says_goodbye_when_nothing_was_read_for_the_time() {
 
 #[test]
 fn idle_waits_three_seconds_unless_told_otherwise() {
-    let (_program, address) = Program::listening("idle", &["127.0.0.1:0"]);
+    let (_program, address) = listening("idle", &["127.0.0.1:0"]);
     let began = Instant::now();
     let mut client = connect(address);
     assert_eq!(read_all(&mut client), "goodbye\n");
@@ -243,7 +166,7 @@ fn idle_waits_three_seconds_unless_told_otherwise() {
 
 #[test]
 fn backlog_never_fills_the_queue_and_ends_in_an_io_timeout() {
-    let (program, address) = Program::listening("backlog", &["never", "--backlog", "2"]);
+    let (program, address) = listening("backlog", &["never", "--backlog", "2"]);
     let end = program.end();
     assert_eq!((end.code, end.err.as_str()), (Some(0), ""), "{end:?}");
     let line = format!("dial tcp {address}: i/o timeout");
@@ -309,7 +232,11 @@ fn dial_prints_one_line_for_each_address_in_turn() {
         (Duration::from_millis(400)..DIAL_TIMEOUT).contains(&took),
         "{took:?}: {end:?}"
     );
-    assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+    assert_eq!(
+        (end.code, end.err.as_str()),
+        (Some(1), "2 failed\n"),
+        "{end:?}"
+    );
     let lines: Vec<&str> = end.out.lines().collect();
     assert_eq!(lines.len(), 4, "{end:?}");
     for address in [&open, &name] {
@@ -339,7 +266,11 @@ fn dial_fails_if_one_of_them_is_refused() {
     let (_listener, open) = listener();
     let closed = closed_port();
     let end = Program::start("dial", &[&closed.to_string(), &open.to_string()]).end();
-    assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+    assert_eq!(
+        (end.code, end.err.as_str()),
+        (Some(1), "1 failed\n"),
+        "{end:?}"
+    );
     assert!(end.out.contains(&format!("{open}  connected after ")));
     let refused = format!("dial tcp {closed}: connect: connection refused\n");
     assert!(end.out.contains(&refused), "{end:?}");
@@ -359,13 +290,9 @@ fn an_address_that_cannot_be_dialed_is_told_like_any_other_end() {
             "tcp4://[::1]:80",
             "dial tcp4: address ::1: no suitable address found\n",
         ),
-        (
-            "--port",
-            "dial tcp: address --port: missing port in address\n",
-        ),
     ] {
         let end = Program::start("dial", &[address, &open.to_string(), address]).end();
-        assert_eq!((end.code, end.err.as_str()), (Some(1), ""), "{end:?}");
+        assert_eq!((end.code, &*end.err), (Some(1), "2 failed\n"), "{end:?}");
         let (first, rest) = end.out.split_at(line.len());
         assert_eq!(first, line);
         assert!(rest.starts_with(&format!("{open}  connected after ")));
@@ -382,38 +309,13 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// A port that nobody listens on.
-fn closed_port() -> SocketAddr {
-    listener().1
-}
-
-/// A listener whose queue is full: whoever dials it is not answered.
-fn full_listener() -> (Vec<Socket>, SocketAddr) {
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&any.into()).unwrap();
-    listener.listen(1).unwrap();
-    let full = listener.local_addr().unwrap();
-    let mut held = vec![listener];
-    loop {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        if client
-            .connect_timeout(&full, Duration::from_millis(300))
-            .is_err()
-        {
-            return (held, full.as_socket().unwrap());
-        }
-        held.push(client);
-    }
-}
-
 // http; tests/http.rs has all of its answers
 
 const GET: &[u8] = b"GET /headers HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn http_answers_many_requests_in_one_write_and_one_in_many_writes() {
-    let (program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let (program, address) = listening("http", &["127.0.0.1:0"]);
     let mut client = connect(address);
     client.write_all(&GET.repeat(500)).unwrap();
     for _ in 0..500 {
@@ -438,7 +340,7 @@ fn http_answers_many_requests_in_one_write_and_one_in_many_writes() {
 
 #[test]
 fn http_has_its_pages() {
-    let (_program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let (_program, address) = listening("http", &["127.0.0.1:0"]);
     let mut client = connect(address);
     for (path, kind, word) in [
         ("/", "text/html", "<!doctype html>"),
@@ -465,7 +367,7 @@ fn http_has_its_pages() {
 
 #[test]
 fn http_ends_a_request_that_it_cannot_trust() {
-    let (_program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let (_program, address) = listening("http", &["127.0.0.1:0"]);
     let huge = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(200_000));
     for (request, code) in [
         (
@@ -489,9 +391,9 @@ fn http_ends_a_request_that_it_cannot_trust() {
 #[cfg(target_os = "linux")]
 #[test]
 fn http_does_not_grow_whatever_it_is_sent() {
-    let (program, address) = Program::listening("http", &["127.0.0.1:0"]);
+    let (program, address) = listening("http", &["127.0.0.1:0"]);
     answer_to(address, GET);
-    let before = resident(&program);
+    let before = resident(program.pid()).unwrap();
     let chunks = b"400\r\n".iter().chain(&[b'x'; 1024]).chain(b"\r\n");
     let chunks: Vec<u8> = chunks.copied().collect::<Vec<_>>().repeat(64);
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -519,18 +421,9 @@ fn http_does_not_grow_whatever_it_is_sent() {
         }
     }
     answer_to(address, GET);
-    let grown = resident(&program).saturating_sub(before);
-    assert!(grown < 16 * 1024, "it has grown by {grown} KiB");
+    let grown = resident(program.pid()).unwrap().saturating_sub(before);
+    assert!(grown < 16 * MIB as u64, "it has grown by {grown} bytes");
     drop(clients);
-}
-
-/// In KiB.
-#[cfg(target_os = "linux")]
-fn resident(program: &Program) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.unwrap().split_whitespace().next().unwrap();
-    number.parse().unwrap()
 }
 
 #[cfg(target_os = "linux")]
@@ -554,167 +447,6 @@ fn answer(client: &mut TcpStream) -> (String, String) {
     let mut body = vec![0; length];
     client.read_exact(&mut body).unwrap();
     (head, String::from_utf8(body).unwrap())
-}
-
-// Programs.
-
-struct Program {
-    child: Child,
-    out: Receiver<String>,
-    err: Receiver<String>,
-    seen: String,
-}
-
-#[derive(Debug)]
-struct End {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl End {
-    /// Exit status and what was said about it; whoever fails prints nothing else.
-    fn failure(&self) -> (Option<i32>, &str) {
-        assert_eq!(self.out, "");
-        (self.code, &self.err)
-    }
-}
-
-impl Program {
-    fn start(name: &str, args: &[&str]) -> Self {
-        Self::spawn(Command::new(example(name)).args(args))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let out = lines(child.stdout.take().unwrap());
-        let err = lines(child.stderr.take().unwrap());
-        let seen = String::new();
-        Self {
-            child,
-            out,
-            err,
-            seen,
-        }
-    }
-
-    /// Starts it, and reads from its output where it listens.
-    fn listening(name: &str, args: &[&str]) -> (Self, SocketAddr) {
-        let mut program = Self::start(name, args);
-        loop {
-            let line = match program.out.recv_timeout(PATIENCE) {
-                Ok(line) => line,
-                Err(why) => panic!("{name} does not listen ({why}): {:?}", program.end()),
-            };
-            program.seen += &line;
-            if let Some((_, address)) = line.split_once("listening on ") {
-                let address = address.split_whitespace().next().unwrap();
-                return (program, address.parse().unwrap());
-            }
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let kill = format!("kill -s {signal} {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status();
-        assert!(status.unwrap().success());
-    }
-
-    /// Waits for it to close its output and to exit.
-    fn end(mut self) -> End {
-        let out = std::mem::take(&mut self.seen) + &rest(&self.out);
-        let err = rest(&self.err);
-        let code = self.child.wait().unwrap().code();
-        End { code, out, err }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It has ended already in the good case, and then there is nobody to kill.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (send, receive) = channel();
-    thread::spawn(move || {
-        let mut pipe = BufReader::new(pipe);
-        let mut line = String::new();
-        while pipe.read_line(&mut line).is_ok_and(|n| n > 0) {
-            if send.send(std::mem::take(&mut line)).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
-
-fn rest(lines: &Receiver<String>) -> String {
-    let end = Instant::now() + PATIENCE;
-    let mut all = String::new();
-    loop {
-        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) => all += &line,
-            Err(RecvTimeoutError::Disconnected) => return all,
-            Err(RecvTimeoutError::Timeout) => panic!("still running after {PATIENCE:?}: {all}"),
-        }
-    }
-}
-
-/// The built example. `cargo test` builds all of them; `cargo test --test examples` does
-/// not, and then it is done here.
-fn example(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build_if_stale).join(name)
-}
-
-fn build_if_stale() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    // TARGET/PROFILE/deps/examples-0123456789abcdef
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let examples = profile.join("examples");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = newest(&root.join("src")).max(newest(&root.join("examples")));
-    let fresh = |name: &&str| modified(&examples.join(name)) > Some(source);
-    if !EXAMPLES.iter().all(fresh) {
-        let name = profile.file_name().unwrap().to_str().unwrap();
-        let profile_flag = if name == "debug" { "dev" } else { name };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--examples", "--profile", profile_flag])
-            .arg("--target-dir")
-            .arg(profile.parent().unwrap())
-            .current_dir(root)
-            .status();
-        assert!(
-            built.unwrap().success(),
-            "run `cargo build --examples` first"
-        );
-    }
-    examples
-}
-
-fn modified(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|it| it.modified()).ok()
-}
-
-fn newest(directory: &Path) -> SystemTime {
-    let entries = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let times = entries.map(|path| {
-        if path.is_dir() {
-            newest(&path)
-        } else {
-            modified(&path).unwrap()
-        }
-    });
-    times.max().unwrap_or(UNIX_EPOCH)
 }
 
 /// A command that may not bind port 1; `None` where every user may, or where the program
@@ -743,13 +475,6 @@ fn as_nobody(command: &mut Command) -> &mut Command {
 const NOBODY: u32 = 65_534;
 
 // Clients.
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let client = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.set_write_timeout(Some(PATIENCE)).unwrap();
-    client
-}
 
 fn read_all(client: &mut TcpStream) -> String {
     let mut text = String::new();

@@ -71,16 +71,22 @@ session() {
     answers PONG ping
     answers OK set ship windlass
     answers windlass get ship
-    answers OK set ship capstan ex 100
-    answers 100 ttl ship
-    answers 1 persist ship
-    answers -1 ttl ship
+    answers 1 expire ship 100
+    answers capstan echo capstan
     answers 1 incr count
-    answers 2 dbsize
     answers 1 del ship
     answers "" get ship
-    answers "ERR wrong number of arguments for 'get' command" get
-    answers "ERR unknown command 'hoist', with args beginning with: 'it' " hoist it
+    answers "" command docs
+    answers save config get save
+    answers "ERR unknown command, or wrong number of arguments, for 'hoist'" hoist it
+    answers 1 expire count 1
+    local tries
+    for ((tries = 0; tries < 100; tries++)); do
+        # Not asked for, so it is the timer that removes it.
+        timeout "$PATIENCE" redis-cli -p "$PORT" info | grep -q '^db0:keys=0' && break
+        sleep 0.05
+    done
+    ((tries < 100)) || { echo "a key outlives its end"; return 1; }
     echo "redis-cli: ok"
 }
 

@@ -29,11 +29,14 @@ pub(crate) fn dial_in_a_row(plan: Plan, address: SocketAddr, handle: &Handle<Ser
         let error = |e| Error::from_io(Op::Dial, Network::Tcp, address, "connect", &e);
         let failed = dialed.map(|stream| open.push(stream)).map_err(error).err();
         let last = failed.is_some();
-        let _ = handle.post(move |server, cx| server.dialed(cx, took, failed));
+        let _ = handle.post(move |server, cx| match server.stopping {
+            true => {} // it is none of the row any more
+            false => server.dialed(cx, took, failed),
+        });
         if last {
             break;
         }
         thread::sleep(pause);
     }
-    let _ = handle.post(|server, cx| server.stop(cx));
+    let _ = handle.post(|server, cx| server.stop(cx, "the last dial is over"));
 }

@@ -15,12 +15,15 @@ mod client;
 mod explain;
 mod picture;
 mod server;
+#[path = "../util/mod.rs"]
+mod util;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use server::Server;
+use util::args::Time;
 use windlass::Reactor;
 
 const HELP: &str = "\
@@ -30,9 +33,11 @@ usage: backlog [slow | never] [--every TIME] [--backlog N] [--dials N]
 
 slow         the server accepts one connection every TIME (the default)
 never        it accepts nobody; the row of dials ends with an i/o timeout
---every      a number with `s` or `ms` behind it (5s)
+--every      a number and a unit, such as 200ms (5s)
 --backlog    how many clients the kernel is asked to queue (5)
 --dials      how many connections the client makes, one after the other (14)
+
+Ctrl-C or SIGTERM ends it early and in the same way; the second one at once.
 ";
 
 /// What the command line asks for.
@@ -45,57 +50,29 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
-    let words = std::env::args_os().skip(1);
-    let words: Vec<_> = words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let done = if words.iter().any(|word| word == "--help" || word == "-h") {
-        write!(io::stdout(), "{HELP}")
-    } else if let Some(plan) = parse(&words) {
+    util::main(HELP, |mut args| {
+        let (never, _slow) = (args.flag("never"), args.flag("slow"));
+        let Time(every) = args.option("--every", Time(5 * SECOND))?;
+        let plan = Plan {
+            every: (!never).then_some(every),
+            backlog: args.option("--backlog", 5)?,
+            dials: args.option("--dials", 14)?,
+        };
+        let [] = args.rest([])?;
         run(plan)
-    } else {
-        eprintln!("backlog: no such mode or flag, or no such number; see --help");
-        return ExitCode::from(2);
-    };
-    if let Err(error) = done {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
-}
-
-fn parse(words: &[String]) -> Option<Plan> {
-    let (mut never, mut every, mut backlog, mut dials) = (false, Duration::from_secs(5), 5, 14);
-    let mut words = words.iter().map(String::as_str);
-    while let Some(word) = words.next() {
-        match word {
-            "slow" | "never" => never = word == "never",
-            "--every" => every = time(words.next()?)?,
-            "--backlog" => backlog = words.next()?.parse().ok()?,
-            "--dials" => dials = words.next()?.parse().ok()?,
-            _ => return None,
-        }
-    }
-    let every = (!never).then_some(every);
-    Some(Plan {
-        every,
-        backlog,
-        dials,
     })
-}
-
-fn time(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s')?, 1000),
-    };
-    let number = number.parse::<u32>().ok().filter(|number| *number > 0)?;
-    Some(Duration::from_millis(u64::from(number) * unit))
 }
 
 fn run(plan: Plan) -> io::Result<()> {
     let before = explain::counters();
     let mut reactor = Reactor::new(Server::new(plan))?;
+    let handle = reactor.handle();
+    util::on_signal(move |grace| {
+        let _ = match grace.is_zero() {
+            true => handle.shutdown(grace),
+            false => handle.post(|server, cx| server.stop(cx, "you stopped it")),
+        };
+    })?;
     reactor.run()?;
     explain::explain(plan, &reactor.handler().picture, before)
 }

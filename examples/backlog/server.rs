@@ -17,7 +17,7 @@ pub(crate) struct Server {
     listener: Option<ListenerId>,
     /// Each time it rings, one client is accepted.
     bell: Option<TimerId>,
-    stopping: bool,
+    pub(crate) stopping: bool,
     pub(crate) picture: Picture,
 }
 
@@ -94,11 +94,12 @@ impl Server {
         self.picture.failed = failed;
     }
 
-    pub(crate) fn stop(&mut self, cx: &mut Context<'_>) {
-        self.stopping = true;
-        self.picture.next_accept = None;
-        self.say(cx, "the last dial is over; the server stops");
-        cx.shutdown(SECOND);
+    pub(crate) fn stop(&mut self, cx: &mut Context<'_>, why: &str) {
+        if !std::mem::replace(&mut self.stopping, true) {
+            self.picture.next_accept = None;
+            self.say(cx, format!("{why}; the server stops"));
+            cx.shutdown(SECOND);
+        }
     }
 
     fn set_bell(&mut self, cx: &mut Context<'_>) {

@@ -27,7 +27,10 @@ Ctrl-C or SIGTERM ends it when all answers are sent, or after 5 s.
 
 fn main() -> ExitCode {
     util::main(HELP, |args| {
-        let [address] = args.rest(["127.0.0.1:8080"]);
-        util::serve(windlass::Reactor::new(server::Server::default())?, &address)
+        let [address] = args.rest(["127.0.0.1:8080"])?;
+        util::serve(
+            windlass::Reactor::new(server::Server::default())?,
+            &*address,
+        )
     })
 }

@@ -1,7 +1,8 @@
 //! A small Redis: strings that may expire, for `redis-cli` and `redis-benchmark`.
 //!
 //!     cargo run --release --example resp -- 127.0.0.1:6379
-//!     redis-cli set ship windlass ex 60
+//!     redis-cli set ship windlass
+//!     redis-cli expire ship 60
 //!
 //! This file is the program and its handler, `wire.rs` what requests and answers look like,
 //! `store.rs` what is kept, and `commands.rs` what each command does with it.
@@ -25,7 +26,7 @@ use self::store::Store;
 use windlass::{Conn, Context, Flow, Handler, Input, ListenerId, Reactor, TimerId};
 
 const HELP: &str = "\
-A small Redis: GET, SET, DEL, EXISTS, INCR, EXPIRE, TTL, PERSIST and their like.
+A small Redis: PING, ECHO, GET, SET, DEL, INCR, EXPIRE, COMMAND, CONFIG GET, INFO.
 
 usage: resp [--memory MIB] [ADDRESS]
 
@@ -46,17 +47,17 @@ impl Handler for Store {
         // A client that does not read its answers is not read from: at `Flow::Full` the loop
         // pauses, what is left in the input waits, and is offered again when there is room.
         while conn.flow() == Flow::Open {
-            let words = match wire::request(input) {
-                Ok(words) => words,
+            match wire::request(input) {
+                Ok(words) => {
+                    if let Err(why) = commands::run(self, conn, &words) {
+                        write!(conn, "-{why}\r\n");
+                    }
+                }
                 Err(None) => break,
                 Err(Some(why)) => {
                     write!(conn, "-ERR Protocol error: {why}\r\n");
                     conn.close();
-                    break;
                 }
-            };
-            if let Err(why) = commands::run(self, conn, &words) {
-                write!(conn, "-{why}\r\n");
             }
         }
         self.bury(conn.cx());
@@ -70,11 +71,9 @@ impl Handler for Store {
 
 fn main() -> ExitCode {
     util::main(HELP, |mut args| {
-        let memory: u16 = args.option("--memory", 64);
-        let [address] = args.rest(["127.0.0.1:6379"]);
-        util::serve(
-            Reactor::new(Store::new(usize::from(memory) * MIB))?,
-            &address,
-        )
+        let memory: u16 = args.option("--memory", 64)?;
+        let [address] = args.rest(["127.0.0.1:6379"])?;
+        let store = Store::new(usize::from(memory) * MIB);
+        util::serve(Reactor::new(store)?, &*address)
     })
 }

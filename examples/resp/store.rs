@@ -18,7 +18,7 @@ pub(crate) type Entry = (Arc<[u8]>, Option<Instant>);
 pub(crate) struct Store {
     pub(crate) entries: HashMap<Vec<u8>, Entry>,
     /// The keys that have an end, the first one first. The loop looks when that has come.
-    pub(crate) ends: BTreeSet<(Instant, Vec<u8>)>,
+    ends: BTreeSet<(Instant, Vec<u8>)>,
     alarm: Option<TimerId>,
     pub(crate) held: usize,
     limit: usize,
@@ -55,6 +55,11 @@ impl Store {
             self.entries.insert(key.to_vec(), (value, end));
         }
         Ok(())
+    }
+
+    pub(crate) fn info(&self) -> String {
+        let (held, keys) = (self.held, self.entries.len());
+        format!("used_memory:{held}\r\ndb0:keys={keys}\r\n")
     }
 
     /// Buries what has ended, and sets the one timer for what ends next.

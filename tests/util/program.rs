@@ -10,12 +10,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use socket2::{Domain, Socket, Type};
+
+use super::util::eventually;
 
 /// Much longer than anything here takes, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,13 +60,13 @@ impl Program {
     }
 
     pub fn with_input(name: &str, args: &[&str], stdin: impl Into<Stdio>) -> Self {
-        let mut child = Command::new(example(name))
-            .args(args)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(example(name)).args(args).stdin(stdin))
+    }
+
+    /// For a program that is to run as another user, or with other descriptors.
+    pub fn spawn(command: &mut Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
         let seen = String::new();
@@ -171,6 +176,63 @@ pub fn resident(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+// Who is on the other side.
+
+/// A server, and where it listens.
+#[track_caller]
+pub fn listening(name: &str, args: &[&str]) -> (Program, SocketAddr) {
+    let (program, address) = Program::listening(name, args);
+    // The demonstration says more on that line.
+    let address = address.split_whitespace().next().unwrap();
+    (program, address.parse().unwrap())
+}
+
+/// The next client, and not for ever.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    let mut client = None;
+    eventually(PATIENCE, || {
+        client = listener.accept().ok();
+        client.is_some()
+    });
+    let (client, _) = client.expect("a client");
+    client.set_nonblocking(false).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    client
+}
+
+/// A port that nobody listens on. A process that another test is just starting may hold
+/// the socket a little longer than we do.
+pub fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    assert!(eventually(PATIENCE, || TcpStream::connect(address).is_err()));
+    address
+}
+
+/// A listener whose queue is full: whoever dials it is not answered.
+pub fn full_listener() -> (Vec<Socket>, SocketAddr) {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(1).unwrap();
+    let full = listener.local_addr().unwrap();
+    let mut held = vec![listener];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        if client
+            .connect_timeout(&full, Duration::from_millis(300))
+            .is_err()
+        {
+            return (held, full.as_socket().unwrap());
+        }
+        held.push(client);
+    }
+}
+
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (send, receive) = channel();
     thread::spawn(move || {
@@ -200,7 +262,7 @@ fn rest(lines: &Receiver<String>) -> String {
 
 /// The built example. `cargo test` builds all of them; `cargo test --test NAME` does not,
 /// and then it is done here.
-fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     let examples = EXAMPLES.get_or_init(build_if_stale);
     examples.join(name)
@@ -214,7 +276,7 @@ fn build_if_stale() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = newest(&root.join("src")).max(newest(&root.join("examples")));
     let fresh = |name: &String| modified(&examples.join(name)) > Some(source);
-    if !names(&root.join("examples")).iter().all(fresh) {
+    if !names().iter().all(fresh) {
         let name = profile.file_name().unwrap().to_str().unwrap();
         let profile_flag = if name == "debug" { "dev" } else { name };
         let built = Command::new(env!("CARGO"))
@@ -231,11 +293,13 @@ fn build_if_stale() -> PathBuf {
     examples
 }
 
-/// A file, or a directory with a `main.rs`; what they share is not a program.
-fn names(examples: &Path) -> Vec<String> {
+/// All examples there are: a file, or a directory with a `main.rs`; what they share is not
+/// a program.
+pub fn names() -> Vec<String> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let stem = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
     let program = |path: &PathBuf| path.is_file() || path.join("main.rs").is_file();
-    paths(examples).filter(program).map(stem).collect()
+    paths(&examples).filter(program).map(stem).collect()
 }
 
 fn newest(directory: &Path) -> SystemTime {
