@@ -181,6 +181,20 @@ pub struct Config {
     pub events: usize,
     /// The most events that one poll may fetch. 16,384 (of 16 bytes each).
     pub max_events: usize,
+    /// Time that each wait goes on polling before the thread sleeps. Zero: it sleeps at once.
+    /// At most one second. Saves the wake-up of an event that comes within it, which is
+    /// most of the latency of a loop with little to do; 50 µs is a beginning. It costs processor
+    /// time while nothing happens, up to the whole of a processor ([`Stats::spun`] counts it),
+    /// so it is for loops that have one to themselves: where threads share a processor, the
+    /// loop that polls keeps from running whom it waits for. Polling ends at once when an
+    /// event or a posted closure comes, a timer is due, or the wait that
+    /// [`turn`](crate::Reactor::turn) was asked for is over. A loop with work left does not
+    /// wait, and so does not poll longer either. In the simulated world nothing is polled:
+    /// its time passes only while the loop sleeps. Not to be confused with `SO_BUSY_POLL`,
+    /// which polls the network card.
+    ///
+    /// [`Stats::spun`]: crate::Stats::spun
+    pub busy_poll: Duration,
 
     /// Names that may wait for the resolver at the same time; a dial beyond that fails at
     /// once. 1,024. Protects the loop's memory while the resolver is slow.
@@ -244,6 +258,7 @@ impl Default for Config {
             drain_limit: 4 * MIB,
             events: 1024,
             max_events: 16_384,
+            busy_poll: Duration::ZERO,
             max_lookups: 1024,
             max_connections: None,
             reserved_descriptors: 32,
@@ -302,6 +317,9 @@ impl Config {
         if self.max_connections == Some(0) {
             return refuse("max_connections must be at least 1, or None".to_owned());
         }
+        if self.busy_poll > MOST_BUSY_POLL {
+            return refuse(format!("busy_poll must be at most {MOST_BUSY_POLL:?}"));
+        }
         if self.max_events < self.events {
             return refuse("max_events must be at least events".to_owned());
         }
@@ -322,6 +340,10 @@ const MOST_READ_BUFFER: usize = 1024 * MIB;
 
 /// Most events that one poll can be asked for: a million sources ready at the same time.
 const MOST_EVENTS: usize = 1 << 20;
+
+/// Longest time that a wait may go without sleep: what a wake-up costs, some microseconds, is
+/// nothing to whoever has waited a second.
+const MOST_BUSY_POLL: Duration = Duration::from_secs(1);
 
 /// Most datagrams of one receive call (`UIO_MAXIOV` of Linux).
 const MOST_PLACES: usize = 1024;
@@ -415,6 +437,7 @@ mod tests {
         assert!(huge(|config| config.read_buffer = usize::MAX).contains("read_buffer"));
         assert!(huge(|config| config.max_events = usize::MAX).contains("max_events"));
         assert!(huge(|config| config.max_connections = Some(0)).contains("max_connections"));
+        assert!(huge(|config| config.busy_poll = Duration::MAX).contains("busy_poll"));
     }
 
     #[test]

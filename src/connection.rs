@@ -8,14 +8,16 @@
 //! lists) that the reactor turns into callbacks.
 
 use std::io::{self, IoSlice};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{Addr, Network};
+use crate::cold::Cold;
 use crate::config::{self, Limits};
 use crate::context::Flow;
-use crate::engine::{Engine, gather_most, nanos};
+use crate::engine::{Ending, Engine, NOBODY, at_least_a_tick, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Received, Sent};
 use crate::handler::{Closed, Deadline};
@@ -36,38 +38,57 @@ pub(crate) struct Connection {
     pub(crate) owner: Owner,
     /// The listener or the dial that it came from; either may be gone by now.
     pub(crate) origin: Token,
-    pub(crate) peer: Addr,
+    peer: Peer,
 
     /// Output that the kernel has not taken; `None` while there is none.
     out: Option<Box<Outbound>>,
-    /// Input that the handler has not consumed; `None` while there is none.
-    leftover: Option<Leftover>,
+    /// What few connections have; `None` while there is nothing.
+    cold: Option<Box<Cold>>,
 
     active_at: Nanos,
-    /// When output began to wait without progress; `NEVER` while nothing waits.
-    stalled_at: Nanos,
-    /// Once `close` was called: the end of the linger time, for nothing is read then.
-    read_deadline: Nanos,
-    write_deadline: Nanos,
     entry: Option<Entry>,
 
     bytes_read: u64,
     bytes_written: u64,
-    /// Bytes thrown away after `close`; counts up to 4 GiB, the drain limit is far below.
-    discarded: u32,
-    reason: Option<CloseReason>,
-    cold: Option<Box<Cold>>,
-    #[cfg(test)]
-    pub(crate) layer: Option<crate::layer::Xor>,
 }
 
-/// What few connections have.
-#[derive(Debug, Default)]
-struct Cold {
-    limits: Option<Limits>,
-    idle: Option<Nanos>,
-    timers: Vec<TimerId>,
-    messages: Option<Box<Messages>>,
+/// Ten thousand of them are mostly idle.
+const _: () = assert!(size_of::<Connection>() == 88 && size_of::<Option<Connection>>() == 88);
+
+/// The other end of most connections: an address as IPv6 has it, and a port.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    ip: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    /// Answers nothing for an address that has more to it, or would not come back the same.
+    fn pack(addr: &Addr) -> Option<Self> {
+        let Addr::Ip(addr) = addr else {
+            return None;
+        };
+        let ip = match addr {
+            SocketAddr::V4(addr) => addr.ip().to_ipv6_mapped(),
+            SocketAddr::V6(addr) => *addr.ip(),
+        };
+        let packed = Self {
+            ip: ip.octets(),
+            port: addr.port(),
+        };
+        (addr.is_ipv4() || packed.unpack() == Addr::Ip(*addr)).then_some(packed)
+    }
+
+    fn unpack(self) -> Addr {
+        let ip = Ipv6Addr::from(self.ip).to_canonical();
+        Addr::Ip(SocketAddr::new(ip, self.port))
+    }
+
+    /// Stands where the address is kept elsewhere.
+    const ELSEWHERE: Self = Self {
+        ip: [0; 16],
+        port: 0,
+    };
 }
 
 /// What is to be queued.
@@ -111,7 +132,7 @@ impl Budget {
         }
     }
 
-    fn spend(&mut self, bytes: usize) {
+    pub(crate) fn spend(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.calls = self.calls.saturating_sub(1);
     }
@@ -135,29 +156,53 @@ impl Connection {
         transport: Transport,
         origin: Token,
         owner: Owner,
-        engine: &Engine,
+        engine: &mut Engine,
     ) -> Self {
-        Self {
+        let mut conn = Self {
             token,
             fd,
             flags: Flags::of_a_new(&peer, transport),
             owner,
             origin,
-            peer,
+            peer: Peer::ELSEWHERE,
             out: None,
-            leftover: None,
+            cold: None,
             active_at: engine.clock.nanos,
-            stalled_at: NEVER,
-            read_deadline: NEVER,
-            write_deadline: NEVER,
             entry: None,
             bytes_read: 0,
             bytes_written: 0,
-            discarded: 0,
-            reason: None,
-            cold: None,
-            #[cfg(test)]
-            layer: None,
+        };
+        conn.set_peer(peer, engine);
+        conn
+    }
+
+    #[inline]
+    fn set_peer(&mut self, peer: Addr, engine: &mut Engine) {
+        match Peer::pack(&peer) {
+            Some(packed) => {
+                self.peer = packed;
+                if let Some(cold) = &mut self.cold {
+                    cold.peer = None;
+                }
+            }
+            None => self.cold_mut(engine).peer = Some(peer),
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Addr {
+        let elsewhere = self.cold.as_ref().and_then(|cold| cold.peer.clone());
+        elsewhere.unwrap_or_else(|| self.peer.unpack())
+    }
+
+    #[inline]
+    fn cold_mut(&mut self, engine: &mut Engine) -> &mut Cold {
+        self.cold.get_or_insert_with(|| engine.spares.take())
+    }
+
+    /// Gives the cold fields back, if none of them is in use any more.
+    fn cool(&mut self, engine: &mut Engine) {
+        if let Some(cold) = self.cold.take_if(|cold| cold.is_blank()) {
+            engine.spares.give(cold);
         }
     }
 
@@ -169,7 +214,7 @@ impl Connection {
         transport: Transport,
         dial: Token,
         owner: Owner,
-        engine: &Engine,
+        engine: &mut Engine,
     ) -> Self {
         let mut conn = Self::new(token, fd, remote, transport, dial, owner, engine);
         conn.set(Flags::CONNECTING);
@@ -177,8 +222,8 @@ impl Connection {
     }
 
     /// The attempt has won. It stays an attempt until the handler is told.
-    pub(crate) fn connected(&mut self, peer: Addr, ready: Readiness, engine: &Engine) {
-        self.peer = peer;
+    pub(crate) fn connected(&mut self, peer: Addr, ready: Readiness, engine: &mut Engine) {
+        self.set_peer(peer, engine);
         self.active_at = engine.clock.nanos;
         self.mark(ready);
     }
@@ -193,7 +238,7 @@ impl Connection {
 
     /// The descriptor, for a question that the handler asks; EBADF once it was given away.
     pub(crate) fn asked(&self) -> Result<Fd, Errno> {
-        if self.has(Flags::DETACHED) {
+        if self.fd == GIVEN_AWAY {
             Err(Errno(libc::EBADF))
         } else {
             Ok(self.fd)
@@ -245,7 +290,39 @@ impl Connection {
     }
 
     pub(crate) fn unread(&self) -> usize {
-        self.leftover.as_ref().map_or(0, |left| left.len())
+        self.leftover().map_or(0, Leftover::len)
+    }
+
+    fn leftover(&self) -> Option<&Leftover> {
+        self.cold.as_ref()?.leftover.as_ref()
+    }
+
+    fn take_leftover(&mut self) -> Option<Leftover> {
+        self.cold.as_mut()?.leftover.take()
+    }
+
+    fn discarded(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |cold| cold.discarded)
+    }
+
+    fn stalled_at(&self) -> Nanos {
+        self.cold.as_ref().map_or(NEVER, |cold| cold.stalled_at)
+    }
+
+    /// The end of the linger time; `NEVER` if it has not begun.
+    fn lingers_until(&self) -> Nanos {
+        self.cold.as_ref().map_or(NEVER, |cold| cold.lingers_until)
+    }
+
+    /// No output waits any more.
+    #[inline]
+    fn unstall(&mut self, engine: &mut Engine) {
+        if let Some(cold) = &mut self.cold
+            && cold.stalled_at != NEVER
+        {
+            cold.stalled_at = NEVER;
+            self.cool(engine);
+        }
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {
@@ -301,24 +378,29 @@ impl Connection {
         }
     }
 
-    /// Whether the event says no more than that bytes have come, and nothing else is to be known
-    /// of this connection: one receive, one callback and one send are all there is to it.
+    /// Whether the event says no more than that bytes have come, or the end, and nothing else is
+    /// to be known of this connection: one receive, one callback and one send are all there is
+    /// to it.
     #[inline]
     pub(crate) fn is_plain(&self, ready: Readiness) -> bool {
-        #[cfg(test)]
-        if self.layer.is_some() {
-            return false;
-        }
         self.flags.is(Flags::PLAIN)
             && ready.is_plain_read()
             && self.out.is_none()
-            && self.leftover.is_none()
+            && self.cold.as_ref().is_none_or(|cold| cold.lets_be_plain())
     }
 
     /// The first read of a plain connection, into the whole of the shared buffer.
     #[inline]
-    pub(crate) fn fill_plain(&mut self, engine: &mut Engine, shared: &mut [u8]) -> Option<usize> {
+    pub(crate) fn fill_plain(
+        &mut self,
+        ready: Readiness,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Option<usize> {
         self.set(Flags::READABLE);
+        if ready.contains(Readiness::READ_CLOSED) {
+            self.set(Flags::FIN_SEEN);
+        }
         let n = self.receive(engine, shared)?;
         self.gained(n, engine);
         Some(n)
@@ -406,23 +488,24 @@ impl Connection {
         left: usize,
         budget: &mut Budget,
     ) -> Filled {
-        if let Some(leftover) = &self.leftover {
+        if let Some(leftover) = self.leftover() {
             shared[..left].copy_from_slice(leftover.bytes());
         }
         let Some(n) = self.receive(engine, &mut shared[left..]) else {
             return Filled::Nothing;
         };
         budget.spend(n);
-        if let Some(leftover) = self.leftover.take() {
+        if let Some(leftover) = self.take_leftover() {
             engine.account(left, 0);
             leftover.release(&mut engine.pool);
+            self.cool(engine);
         }
         self.gained(n, engine);
         Filled::Shared(left + n)
     }
 
     fn fill_own(&mut self, engine: &mut Engine, budget: &mut Budget) -> Filled {
-        let Some(mut leftover) = self.leftover.take() else {
+        let Some(mut leftover) = self.take_leftover() else {
             return Filled::Nothing;
         };
         let before = leftover.len();
@@ -440,7 +523,7 @@ impl Connection {
             engine.account(before, before + n);
             self.gained(n, engine);
         }
-        self.leftover = Some(leftover);
+        self.cold_mut(engine).leftover = Some(leftover);
         got.map_or(Filled::Nothing, |_| Filled::Own)
     }
 
@@ -457,7 +540,7 @@ impl Connection {
             return self.received_no_bytes(received, engine);
         };
         #[cfg(test)]
-        crate::layer::apply(self.layer.as_ref(), &mut buffer[..n]);
+        crate::layer::apply(self.layer(), &mut buffer[..n]);
         if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
             self.flags.clear(Flags::READABLE);
         }
@@ -500,11 +583,15 @@ impl Connection {
     #[inline(never)]
     fn receive_message(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Received {
         let kernel = engine.kernel.as_mut();
-        if !self.has(Flags::TAKES_FDS) || !self.is_open() {
-            return fd::receive_message(kernel, self.fd, buffer, None);
-        }
-        let fd = self.fd;
-        let messages = self.messages_mut();
+        let (fd, records, open) = (self.fd, self.has(Flags::RECORDS), self.is_open());
+        let messages = self.cold.as_mut().and_then(|cold| cold.messages.as_mut());
+        let Some(messages) = messages.filter(|messages| open && messages.takes_fds()) else {
+            return if records {
+                fd::receive_message(kernel, fd, buffer, None)
+            } else {
+                fd::read(kernel, fd, buffer)
+            };
+        };
         let before = messages.waiting();
         let received = fd::receive_message(kernel, fd, buffer, Some(messages.arrivals()));
         engine.stats.descriptors_dropped += messages.trim(before) as u64;
@@ -513,7 +600,7 @@ impl Connection {
 
     /// Lends out what the connection keeps, for one callback.
     pub(crate) fn lend_leftover(&mut self) -> Option<Leftover> {
-        self.leftover.take()
+        self.take_leftover()
     }
 
     /// Takes back what was lent, less what the callback consumed.
@@ -528,13 +615,14 @@ impl Connection {
         engine.account(before, leftover.len());
         if leftover.is_empty() {
             leftover.release(&mut engine.pool);
+            self.cool(engine);
         } else {
             // Only what the handler consumed can have left a buffer mostly unused; growing
             // and shrinking it by turns would cost a copy per arriving byte.
             if consumed > 0 {
                 leftover.settle(&mut engine.pool);
             }
-            self.leftover = Some(leftover);
+            self.cold_mut(engine).leftover = Some(leftover);
         }
         self.check_input(engine);
     }
@@ -545,7 +633,8 @@ impl Connection {
             return;
         }
         engine.account(0, rest.len());
-        self.leftover = Some(Leftover::keep(rest, &mut engine.pool));
+        let leftover = Leftover::keep(rest, &mut engine.pool);
+        self.cold_mut(engine).leftover = Some(leftover);
         if self.has(Flags::RECORDS) {
             // Joined with the next it would be no record any more.
             let why = "a record was not consumed whole";
@@ -574,7 +663,7 @@ impl Connection {
             if let Some(n) = self.receive(engine, shared) {
                 budget.spend(n);
                 self.discard(n, engine);
-                if self.discarded as usize > engine.config.drain_limit {
+                if self.discarded() as usize > engine.config.drain_limit {
                     self.set(Flags::RESET);
                     self.die(CloseReason::Local, engine);
                     return;
@@ -586,23 +675,15 @@ impl Connection {
 
     fn discard(&mut self, n: usize, engine: &mut Engine) {
         let n32 = u32::try_from(n).unwrap_or(u32::MAX);
-        self.discarded = self.discarded.saturating_add(n32);
+        let cold = self.cold_mut(engine);
+        cold.discarded = cold.discarded.saturating_add(n32);
         engine.stats.bytes_discarded += n as u64;
     }
 
     // Writing.
 
     /// Takes bytes to be sent. Nothing here waits, and nothing here calls back.
-    #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
-        if self.gathers(bytes.len(), engine) {
-            engine.gather.extend_from_slice(bytes);
-            return Flow::Open;
-        }
-        self.write_queued(bytes, engine)
-    }
-
-    fn write_queued(&mut self, bytes: &[u8], engine: &mut Engine) -> Flow {
         self.unload(engine);
         if self.has(Flags::UNUSUAL_OUTPUT) {
             return self.write_cut(Output::Copied(bytes), Vec::new(), engine);
@@ -642,14 +723,12 @@ impl Connection {
     // What a callback writes to its own connection gathers in the loop's one buffer, until it
     // returns or writes what has to be queued.
 
-    /// Whether so many bytes more can be gathered.
+    /// A callback of this connection begins.
     #[inline]
-    fn gathers(&self, len: usize, engine: &Engine) -> bool {
-        engine.current == self.token
-            && self.out.is_none()
-            && !self.has(Flags::UNUSUAL_OUTPUT)
-            && len < config::WRITE_THROUGH
-            && engine.gather.len() + len <= self.gather_most(engine)
+    pub(crate) fn begin_callback(&self, engine: &mut Engine) {
+        let queues = self.out.is_some() || self.has(Flags::UNUSUAL_OUTPUT);
+        let most = (!queues).then(|| self.gather_most(engine));
+        engine.begin_callback(self.token, most);
     }
 
     #[inline]
@@ -668,6 +747,7 @@ impl Connection {
 
     /// Queues what was gathered, ahead of what is to be queued next.
     fn unload(&mut self, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
         let len = self.gathered(engine);
         if len > 0 {
             self.queue_gathered(0, engine);
@@ -677,20 +757,20 @@ impl Connection {
     /// Ends the gathering when the callback has returned: sent at once, queued if it cannot be.
     #[inline]
     pub(crate) fn ship(&mut self, engine: &mut Engine) {
-        if engine.gather.is_empty() {
-            return;
+        if !engine.gather.is_empty() {
+            if self.flags.is(Flags::SENDS) {
+                self.send_gathered(engine);
+            } else {
+                self.queue_gathered(0, engine);
+            }
         }
-        if self.flags.is(Flags::SENDS) {
-            self.send_gathered(engine);
-        } else {
-            self.queue_gathered(0, engine);
-        }
+        engine.current = NOBODY;
     }
 
     #[inline]
     fn send_gathered(&mut self, engine: &mut Engine) {
         #[cfg(test)]
-        if self.layer.is_some() {
+        if self.layer().is_some() {
             return self.queue_gathered(0, engine);
         }
         engine.stats.writes += 1;
@@ -755,7 +835,7 @@ impl Connection {
         }
         let queued = self.queued();
         let own_segment = self.has(Flags::RECORDS) || !fds.is_empty();
-        let messages = self.messages_mut();
+        let messages = self.messages_mut(engine);
         if !messages.is_cut() && queued > 0 {
             messages.extend(queued);
         }
@@ -863,7 +943,7 @@ impl Connection {
             return;
         }
         if self.out.is_none() {
-            self.stalled_at = NEVER;
+            self.unstall(engine);
         } else if self.has(Flags::WRITABLE) {
             self.make_ready(engine);
         } else {
@@ -875,8 +955,8 @@ impl Connection {
         if let Some(out) = &mut self.out {
             out.settle(&mut engine.pool);
         }
-        if self.stalled_at == NEVER {
-            self.stalled_at = engine.clock.nanos;
+        if self.stalled_at() == NEVER {
+            self.cold_mut(engine).stalled_at = engine.clock.nanos;
         }
         self.arm(engine);
     }
@@ -885,7 +965,7 @@ impl Connection {
     fn send(&mut self, engine: &mut Engine, extra: &[u8]) -> Option<usize> {
         engine.stats.writes += 1;
         #[cfg(test)]
-        if let Some(layer) = &self.layer {
+        if let Some(layer) = self.layer() {
             let wire = layer.wire(&self.plain(extra));
             let sent = fd::write(engine.kernel.as_mut(), self.fd, &wire);
             return self.after_send(sent, engine);
@@ -950,8 +1030,10 @@ impl Connection {
         match sent {
             Sent::Bytes(n) => {
                 self.active_at = engine.clock.nanos;
-                if self.stalled_at != NEVER {
-                    self.stalled_at = engine.clock.nanos;
+                if let Some(cold) = &mut self.cold
+                    && cold.stalled_at != NEVER
+                {
+                    cold.stalled_at = engine.clock.nanos;
                 }
                 Some(n)
             }
@@ -979,10 +1061,10 @@ impl Connection {
         engine.account(n, 0);
         if out.is_empty() {
             // Also when a write by somebody else's callback has taken the queue along.
-            self.stalled_at = NEVER;
             if let Some(out) = self.out.take() {
                 engine.pool.put_outbound(out);
             }
+            self.unstall(engine);
         }
         if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);
@@ -994,10 +1076,12 @@ impl Connection {
 
     #[inline(never)]
     fn sent_segment(&mut self, n: usize) {
-        let messages = self.messages_mut();
-        messages.sent(n);
-        if !messages.is_cut() {
-            self.flags.clear(Flags::CUT_OUTPUT);
+        let messages = self.cold.as_mut().and_then(|cold| cold.messages.as_mut());
+        if let Some(messages) = messages {
+            messages.sent(n);
+            if !messages.is_cut() {
+                self.flags.clear(Flags::CUT_OUTPUT);
+            }
         }
     }
 
@@ -1075,10 +1159,12 @@ impl Connection {
             return;
         }
         self.set(Flags::CLOSING);
-        self.reason = Some(reason);
-        let linger = nanos(engine.config.linger);
-        self.read_deadline = engine.clock.nanos.saturating_add(linger);
-        self.arm(engine);
+        engine.stop_gathering(self.token);
+        match reason {
+            CloseReason::Local => {}
+            CloseReason::Eof => self.set(Flags::AFTER_EOF),
+            other => self.cold_mut(engine).reason = Some(other),
+        }
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
         if self.has(Flags::READABLE) {
@@ -1102,8 +1188,7 @@ impl Connection {
         if !self.is_dead() {
             self.set(Flags::RESET);
             // An abort overrides an earlier close: that is what happens now.
-            self.reason = None;
-            self.die(reason, engine);
+            self.end(reason, engine);
         }
     }
 
@@ -1111,6 +1196,7 @@ impl Connection {
     pub(crate) fn shutdown_write(&mut self, engine: &mut Engine) {
         if self.is_open() {
             self.set(Flags::FIN_ASKED);
+            engine.stop_gathering(self.token);
             self.touch(engine);
         }
     }
@@ -1121,32 +1207,45 @@ impl Connection {
         if self.has(Flags::CLOSING) && self.out.is_none() {
             return self.die(CloseReason::Local, engine);
         }
-        self.reason = None;
         if fd::is_reset(errno) {
-            return self.die(CloseReason::Reset, engine);
+            return self.end(CloseReason::Reset, engine);
         }
         let cause = Cause::Syscall { call, errno };
-        let error = Error::new(
-            op,
-            Some(self.network()),
-            Some(self.peer.clone().into()),
-            cause,
-        );
+        let error = Error::new(op, Some(self.network()), Some(self.peer().into()), cause);
         let error = match engine.kernel.local_addr(self.fd) {
             Ok(local) => error.with_source(local),
             Err(_) => error,
         };
-        self.die(CloseReason::Io(error), engine);
+        self.end(CloseReason::Io(error), engine);
     }
 
-    /// The connection is over; `on_close` follows at the end of this turn.
+    /// The connection is over, for the reason of its `close` if there was one.
     pub(crate) fn die(&mut self, reason: CloseReason, engine: &mut Engine) {
-        if self.is_dead() {
-            return;
+        let reason = self.first_reason().unwrap_or(reason);
+        self.end(reason, engine);
+    }
+
+    fn first_reason(&mut self) -> Option<CloseReason> {
+        if !self.has(Flags::CLOSING) {
+            return None;
         }
-        self.set(Flags::DEAD);
-        self.reason.get_or_insert(reason);
-        engine.closing.push(self.token);
+        if self.has(Flags::AFTER_EOF) {
+            return Some(CloseReason::Eof);
+        }
+        let unusual = self.cold.as_mut().and_then(|cold| cold.reason.take());
+        Some(unusual.unwrap_or(CloseReason::Local))
+    }
+
+    /// The connection is over, for this reason; `on_close` follows at the end of this turn.
+    fn end(&mut self, reason: CloseReason, engine: &mut Engine) {
+        if !self.is_dead() {
+            self.set(Flags::DEAD);
+            engine.stop_gathering(self.token);
+            engine.closing.push_back(Ending {
+                token: self.token,
+                reason,
+            });
+        }
     }
 
     /// What follows every callback, and every piece of work: flush, then FIN or the end,
@@ -1166,16 +1265,31 @@ impl Connection {
         if self.out.is_some() {
             self.flush(engine);
         }
+        if self.has(Flags::CLOSING) {
+            return self.settle_close(engine);
+        }
         if self.out.is_some() || self.is_dead() {
             return;
         }
-        if self.has(Flags::CLOSING) {
-            self.finish(engine);
-        } else if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) {
+        if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) {
             self.send_fin(engine);
         }
         if self.has(Flags::FIN_SENT) && self.has(Flags::EOF_TOLD) {
             self.die(CloseReason::Eof, engine);
+        }
+    }
+
+    /// What is left of a connection that closes: the rest of its output, the FIN, the wait for
+    /// the peer's. From the first time that any of it has to wait, the linger time runs.
+    fn settle_close(&mut self, engine: &mut Engine) {
+        if self.out.is_none() && !self.is_dead() {
+            self.finish(engine);
+        }
+        if !self.is_dead() && self.lingers_until() == NEVER {
+            let linger = nanos(engine.config.linger);
+            let until = engine.clock.nanos.saturating_add(linger).min(NEVER - 1);
+            self.cold_mut(engine).lingers_until = until;
+            self.arm(engine);
         }
     }
 
@@ -1216,48 +1330,65 @@ impl Connection {
             return Err(Errno(libc::EPIPE));
         }
         let fd = engine.kernel.release(self.fd)?;
-        self.set(Flags::DETACHED);
+        self.fd = GIVEN_AWAY;
         self.die(CloseReason::Detached, engine);
         Ok(fd)
     }
 
     /// Gives everything back and says how it ended.
-    pub(crate) fn retire(mut self, engine: &mut Engine) -> Closed {
+    pub(crate) fn retire(mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
         engine.freed = true;
-        let unread = self.unread() as u64 + u64::from(self.discarded);
+        let mut unread = 0;
         let mut unsent = 0;
         if let Some(mut out) = self.out.take() {
             unsent = out.clear(&mut engine.pool);
             engine.account(unsent, 0);
             engine.pool.put_outbound(out);
         }
-        if let Some(leftover) = self.leftover.take() {
-            engine.account(leftover.len(), 0);
-            leftover.release(&mut engine.pool);
+        if self.cold.is_some() {
+            unread = self.retire_cold(engine);
         }
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
         }
-        if let Some(path) = self.path() {
-            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
-        }
-        if self.has(Flags::ADOPTED) && !self.has(Flags::DETACHED) {
-            engine.kernel.deregister(self.fd);
-        }
-        if self.has(Flags::DETACHED) {
-            // Somebody else's by now.
-        } else if self.has(Flags::RESET) {
-            engine.kernel.reset(self.fd);
-        } else {
-            engine.kernel.close(self.fd);
-        }
+        self.give_descriptor_back(engine);
         Closed {
             id: self.id(),
-            reason: self.reason.take().unwrap_or(CloseReason::Local),
+            reason,
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             unread,
             unsent: unsent as u64,
+        }
+    }
+
+    /// Answers how many bytes nobody has read.
+    fn retire_cold(&mut self, engine: &mut Engine) -> u64 {
+        let unread = self.unread() as u64 + u64::from(self.discarded());
+        if let Some(leftover) = self.take_leftover() {
+            engine.account(leftover.len(), 0);
+            leftover.release(&mut engine.pool);
+        }
+        if let Some(path) = self.path() {
+            unix_path::remove_if_ours(engine.kernel.as_mut(), path);
+        }
+        if let Some(cold) = self.cold.take() {
+            engine.spares.give(cold);
+        }
+        unread
+    }
+
+    fn give_descriptor_back(&self, engine: &mut Engine) {
+        if self.fd == GIVEN_AWAY {
+            return;
+        }
+        if self.has(Flags::ADOPTED) {
+            engine.kernel.deregister(self.fd);
+        }
+        if self.has(Flags::RESET) {
+            engine.kernel.reset(self.fd);
+        } else {
+            engine.kernel.close(self.fd);
         }
     }
 
@@ -1268,10 +1399,16 @@ impl Connection {
         if !self.is_open() {
             return;
         }
-        match which {
-            Deadline::Read => self.read_deadline = at,
-            Deadline::Write => self.write_deadline = at,
-            _ => {}
+        let cold = self.cold_mut(engine);
+        let deadline = match which {
+            Deadline::Read => &mut cold.read_deadline,
+            Deadline::Write => &mut cold.write_deadline,
+            _ => return,
+        };
+        let before = std::mem::replace(deadline, at);
+        // The wheel looks in time for an earlier one, and finds out then.
+        if before > engine.clock.nanos && before <= at && self.entry.is_some() {
+            return;
         }
         self.arm(engine);
     }
@@ -1279,38 +1416,39 @@ impl Connection {
     /// Counts from now, and is renewed by every byte that moves.
     pub(crate) fn set_idle(&mut self, after: Option<Duration>, engine: &mut Engine) {
         let after = after.map_or(NEVER, at_least_a_tick);
-        self.cold.get_or_insert_default().idle = Some(after);
+        self.cold_mut(engine).idle = Some(after);
         self.active_at = engine.clock.nanos;
         self.arm(engine);
     }
 
     /// The earliest limit that holds now.
+    #[inline]
     fn next_deadline(&self, engine: &Engine) -> Nanos {
         if self.has(Flags::CLOSING) {
-            return self.read_deadline;
+            return self.lingers_until();
         }
-        self.read_deadline
-            .min(self.idle_deadline(engine))
-            .min(self.output_deadline(engine))
+        let idle = self.idle_deadline(engine);
+        match &self.cold {
+            None => idle,
+            Some(cold) => idle
+                .min(cold.read_deadline)
+                .min(self.output_deadline(cold, engine)),
+        }
     }
 
+    #[inline]
     fn idle_deadline(&self, engine: &Engine) -> Nanos {
         let own = self.cold.as_ref().and_then(|cold| cold.idle);
-        let after = own.unwrap_or_else(|| at_least_a_tick(engine.config.idle_timeout));
-        self.active_at.saturating_add(after)
-    }
-
-    fn stall_deadline(&self, engine: &Engine) -> Nanos {
-        self.stalled_at
-            .saturating_add(at_least_a_tick(engine.config.write_stall_timeout))
+        self.active_at.saturating_add(own.unwrap_or(engine.idle))
     }
 
     /// Limits that hold only while output waits.
-    fn output_deadline(&self, engine: &Engine) -> Nanos {
-        if self.stalled_at == NEVER {
+    fn output_deadline(&self, cold: &Cold, engine: &Engine) -> Nanos {
+        if cold.stalled_at == NEVER {
             return NEVER;
         }
-        self.write_deadline.min(self.stall_deadline(engine))
+        let stall = cold.stalled_at.saturating_add(engine.stall);
+        cold.write_deadline.min(stall)
     }
 
     /// Sees to it that the wheel looks at this connection no later than its next limit. A
@@ -1346,19 +1484,22 @@ impl Connection {
     pub(crate) fn take_due(&mut self, engine: &Engine) -> Option<Deadline> {
         let now = engine.clock.nanos;
         if self.has(Flags::CLOSING) {
-            return (self.read_deadline <= now).then_some(Deadline::Linger);
+            return (self.lingers_until() <= now).then_some(Deadline::Linger);
         }
-        if self.read_deadline <= now {
-            self.read_deadline = NEVER;
-            return Some(Deadline::Read);
-        }
-        if self.stalled_at != NEVER && self.write_deadline <= now {
-            self.write_deadline = NEVER;
-            return Some(Deadline::Write);
-        }
-        if self.stalled_at != NEVER && self.stall_deadline(engine) <= now {
-            self.stalled_at = now;
-            return Some(Deadline::WriteStall);
+        if let Some(cold) = &mut self.cold {
+            let stalled = cold.stalled_at != NEVER;
+            if cold.read_deadline <= now {
+                cold.read_deadline = NEVER;
+                return Some(Deadline::Read);
+            }
+            if stalled && cold.write_deadline <= now {
+                cold.write_deadline = NEVER;
+                return Some(Deadline::Write);
+            }
+            if stalled && cold.stalled_at.saturating_add(engine.stall) <= now {
+                cold.stalled_at = now;
+                return Some(Deadline::WriteStall);
+            }
         }
         if self.idle_deadline(engine) <= now {
             self.active_at = now;
@@ -1379,16 +1520,11 @@ impl Connection {
     // Descriptors, and who is at the other end.
 
     /// How many descriptors may wait to be taken; with none, those that come are closed.
-    pub(crate) fn accept_fds(&mut self, most: usize) {
+    pub(crate) fn accept_fds(&mut self, most: usize, engine: &mut Engine) {
         if !self.has(Flags::UNIX) {
             return;
         }
-        self.messages_mut().accept(most);
-        if most > 0 {
-            self.set(Flags::TAKES_FDS);
-        } else {
-            self.flags.clear(Flags::TAKES_FDS);
-        }
+        self.messages_mut(engine).accept(most);
     }
 
     pub(crate) fn take_fd(&mut self) -> Option<OwnedFd> {
@@ -1405,33 +1541,27 @@ impl Connection {
     /// The path that our own end was bound to, for as long as the descriptor is ours.
     pub(crate) fn path(&self) -> Option<&Owned> {
         let messages = self.cold.as_ref()?.messages.as_ref()?;
-        messages
-            .path
-            .as_ref()
-            .filter(|_| !self.has(Flags::DETACHED))
+        messages.path.as_ref().filter(|_| self.fd != GIVEN_AWAY)
     }
 
     /// Our own end was bound to a path, which is to go with it.
-    pub(crate) fn owns(&mut self, path: Owned) {
-        self.messages_mut().path = Some(path);
+    pub(crate) fn owns(&mut self, path: Owned, engine: &mut Engine) {
+        self.messages_mut(engine).path = Some(path);
     }
 
-    fn messages_mut(&mut self) -> &mut Messages {
-        let cold = self.cold.get_or_insert_default();
-        cold.messages.get_or_insert_default()
+    fn messages_mut(&mut self, engine: &mut Engine) -> &mut Messages {
+        self.cold_mut(engine).messages.get_or_insert_default()
     }
 
     // What few connections have.
 
-    pub(crate) fn set_limits(&mut self, limits: Limits) {
-        self.cold.get_or_insert_with(Box::default).limits = Some(limits);
+    pub(crate) fn set_limits(&mut self, limits: Limits, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
+        self.cold_mut(engine).limits = Some(limits);
     }
 
-    pub(crate) fn add_timer(&mut self, timer: TimerId) {
-        self.cold
-            .get_or_insert_with(Box::default)
-            .timers
-            .push(timer);
+    pub(crate) fn add_timer(&mut self, timer: TimerId, engine: &mut Engine) {
+        self.cold_mut(engine).timers.push(timer);
     }
 
     pub(crate) fn remove_timer(&mut self, timer: TimerId) {
@@ -1440,20 +1570,24 @@ impl Connection {
         }
     }
 
-    pub(crate) fn take_timers(&mut self) -> Vec<TimerId> {
-        self.cold
-            .as_mut()
-            .map_or_else(Vec::new, |cold| std::mem::take(&mut cold.timers))
+    #[cfg(test)]
+    pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor, engine: &mut Engine) {
+        self.cold_mut(engine).layer = Some(layer);
+    }
+
+    #[cfg(test)]
+    fn layer(&self) -> Option<&crate::layer::Xor> {
+        self.cold.as_ref()?.layer.as_ref()
+    }
+
+    pub(crate) fn take_timers(&mut self) -> Option<Vec<TimerId>> {
+        let cold = self.cold.as_mut()?;
+        Some(std::mem::take(&mut cold.timers))
     }
 }
 
-/// A limit that renews itself must lie ahead of now, or it would fire without end.
-fn at_least_a_tick(limit: Duration) -> Nanos {
-    nanos(limit).max(TICK)
-}
-
-/// The wheel's resolution.
-const TICK: Nanos = 1_000_000;
+/// Stands for the descriptor that a detached connection had.
+const GIVEN_AWAY: Fd = Fd(-1);
 
 /// Some flags, and which of them are to be set.
 #[derive(Clone, Copy, Debug)]
@@ -1535,12 +1669,12 @@ impl Flags {
     pub(crate) const UNIX: Self = Self(1 << 26);
     /// Each send and each receive call moves one record.
     pub(crate) const RECORDS: Self = Self(1 << 27);
-    /// Descriptors that come are kept for the handler.
-    const TAKES_FDS: Self = Self(1 << 28);
+    /// The ready list has had it served in this turn.
+    pub(crate) const SERVED: Self = Self(1 << 28);
     /// The queued output has places where a send call must end.
     const CUT_OUTPUT: Self = Self(1 << 29);
-    /// The descriptor was given away.
-    pub(crate) const DETACHED: Self = Self(1 << 30);
+    /// `close` was called after the peer had finished.
+    const AFTER_EOF: Self = Self(1 << 30);
     /// Made elsewhere, where there may be duplicates: they would keep its registration alive
     /// when ours is closed, and in the way of whoever gets its number.
     pub(crate) const ADOPTED: Self = Self(1 << 31);
@@ -1557,8 +1691,7 @@ impl Flags {
                 | Self::DEAD.0
                 | Self::CONNECTING.0
                 | Self::RECORDS.0
-                | Self::CUT_OUTPUT.0
-                | Self::DETACHED.0,
+                | Self::CUT_OUTPUT.0,
         ),
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
     };
@@ -1571,7 +1704,7 @@ impl Flags {
     };
 
     /// To be read by the call that knows of records and descriptors.
-    const MESSAGES: Self = Self(Self::RECORDS.0 | Self::TAKES_FDS.0);
+    const MESSAGES: Self = Self(Self::RECORDS.0 | Self::UNIX.0);
 
     /// To be written with care, or not at all.
     const UNUSUAL_OUTPUT: Self = Self(Self::NO_OUTPUT.0 | Self::RECORDS.0 | Self::CUT_OUTPUT.0);
@@ -1649,9 +1782,9 @@ mod tests {
             Flags::CONNECTING,
             Flags::UNIX,
             Flags::RECORDS,
-            Flags::TAKES_FDS,
+            Flags::SERVED,
             Flags::CUT_OUTPUT,
-            Flags::DETACHED,
+            Flags::AFTER_EOF,
             Flags::ADOPTED,
         ];
         let mut seen = Flags(0);

@@ -315,7 +315,11 @@ impl<'a> Conn<'a> {
     /// counts 32 bytes more towards the limits. An empty one is not sent, since the peer would
     /// take it for the end. One that is longer than the socket's buffers allow ends the
     /// connection with EMSGSIZE.
+    #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Flow {
+        if self.cx.core.engine.gathers(self.token, bytes) {
+            return Flow::Open;
+        }
         self.with(Flow::Closed, |conn, engine| conn.write(bytes, engine))
     }
 
@@ -471,7 +475,7 @@ impl<'a> Conn<'a> {
         limits
             .check()
             .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        self.with((), |conn, _| conn.set_limits(limits));
+        self.with((), |conn, engine| conn.set_limits(limits, engine));
         Ok(())
     }
 
@@ -491,7 +495,7 @@ impl<'a> Conn<'a> {
     ///
     /// A limit protects this process: each that waits occupies a descriptor.
     pub fn accept_fds(&mut self, most: usize) {
-        self.with((), |conn, _| conn.accept_fds(most));
+        self.with((), |conn, engine| conn.accept_fds(most, engine));
     }
 
     /// The oldest descriptor that has come, close-on-exec. It is there no later than the
@@ -563,7 +567,7 @@ impl<'a> Conn<'a> {
 
     /// The other end. Known even after the peer has gone.
     pub fn peer_addr(&self) -> Addr {
-        self.look(UNKNOWN, |conn| conn.peer.clone())
+        self.look(UNKNOWN, Connection::peer)
     }
 
     /// Our end.
@@ -622,7 +626,7 @@ impl<'a> Conn<'a> {
     /// Puts a layer between wire and handler. In `on_accept`, before any byte has passed.
     #[cfg(test)]
     pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor) {
-        self.with((), |conn, _| conn.layer = Some(layer));
+        self.with((), |conn, engine| conn.set_layer(layer, engine));
     }
 
     fn set_one(&mut self, which: Deadline, at: Option<Instant>) {

@@ -114,7 +114,7 @@ impl Core {
         };
         let id = TimerId::new(token);
         if let Some(conn) = conn.and_then(|conn| conns.get_mut(conn.token())) {
-            conn.add_timer(id);
+            conn.add_timer(id, engine);
         }
         id
     }
@@ -145,7 +145,7 @@ impl Core {
     /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.
     pub(crate) fn remove_conn(&mut self, token: Token) -> Option<Connection> {
         let mut conn = self.conns.remove(token)?;
-        for timer in conn.take_timers() {
+        for timer in conn.take_timers().into_iter().flatten() {
             self.cancel_timer(timer);
         }
         if conn.has(Flags::ADMITTED)

@@ -20,7 +20,7 @@ use crate::connection::{Connection, Flags};
 use crate::core::Core;
 use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
-use crate::error::{Cause, Error, Op, Place};
+use crate::error::{Cause, CloseReason, Error, Op, Place};
 use crate::fd::{self, Connecting};
 use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
@@ -675,7 +675,7 @@ impl Core {
             return None;
         };
         if let (Some(path), Some(made)) = (path, conns.get_mut(conn)) {
-            made.owns(path);
+            made.owns(path, engine);
         }
         if let Err(errno) = engine.kernel.register(fd, conn, Interest::ReadWrite) {
             let error = dialing.error_at(remote.clone(), errno);
@@ -734,10 +734,18 @@ impl Core {
         let Some((fd, dial, remote)) = self
             .conns
             .get(conn)
-            .map(|made| (made.fd(), made.origin, made.peer.clone()))
+            .map(|made| (made.fd(), made.origin, made.peer()))
         else {
             return;
         };
+        // The cancel has won: the ready list owes this dial its end, and drops the attempt.
+        if self
+            .dials
+            .get(dial)
+            .is_some_and(|dialing| dialing.phase == Phase::Canceled)
+        {
+            return;
+        }
         match fd::connected(self.engine.kernel.as_mut(), fd) {
             fd::Verdict::Pending => {}
             fd::Verdict::Connected(peer) => self.win(dial, conn, peer, event.ready),
@@ -788,7 +796,7 @@ impl Core {
             }
         }
         if let Some(made) = self.conns.get_mut(conn) {
-            made.connected(peer, ready, &self.engine);
+            made.connected(peer, ready, &mut self.engine);
         }
         self.engine.connected.push(conn);
     }
@@ -833,7 +841,7 @@ impl Core {
                     .attempts
                     .first()
                     .and_then(|&conn| self.conns.get(conn));
-                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer.clone().into());
+                let place = tried.map_or_else(|| dialing.place(), |conn| conn.peer().into());
                 first.unwrap_or_else(|| dialing.error_at(place, cause.clone()))
             }
         };
@@ -939,7 +947,7 @@ impl Core {
     /// An attempt that came to nothing.
     fn drop_attempt(&mut self, conn: Token) {
         if let Some(conn) = self.conns.remove(conn) {
-            conn.retire(&mut self.engine);
+            conn.retire(CloseReason::Local, &mut self.engine);
         }
     }
 }

@@ -4,16 +4,18 @@
 //! It knows nothing of connections, listeners or the application; it hands them the tools.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use crate::cold::Spares;
 use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
-use crate::error::{Cause, Error, Op};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
-use crate::timer::{NEVER, Nanos, Wheel};
+use crate::timer::{NEVER, Nanos, TICK, Wheel};
 use crate::token::{ListenerId, Owner, SocketId, Token};
 
 /// No source has this name.
@@ -23,17 +25,22 @@ pub(crate) const NOBODY: Token = Token::WAKE;
 pub(crate) struct Engine {
     pub(crate) kernel: Box<dyn Kernel>,
     pub(crate) config: Config,
+    /// The idle limit of connections without one of their own.
+    pub(crate) idle: Nanos,
+    /// How long output may wait without progress.
+    pub(crate) stall: Nanos,
     pub(crate) clock: Clock,
     pub(crate) wheel: Wheel,
     pub(crate) pool: Pool,
+    pub(crate) spares: Spares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
     pub(crate) ready: Vec<Token>,
     /// Connections touched from elsewhere than their own callback; flushed this turn.
     pub(crate) unflushed: Vec<Token>,
-    /// Connections that are over; their `on_close` ends this turn.
-    pub(crate) closing: Vec<Token>,
+    /// Connections and datagram sockets that are over; `on_close` ends this turn.
+    pub(crate) closing: VecDeque<Ending>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -60,6 +67,9 @@ pub(crate) struct Engine {
     /// send at once when it returns: one buffer for the whole loop, so that an answer that
     /// the kernel takes never becomes a queue.
     pub(crate) gather: Vec<u8>,
+    /// A write of fewer bytes than this is gathered; zero once the connection is not what it
+    /// was when the callback began.
+    room: usize,
     /// Bytes that may be gathered by a connection without limits of its own.
     pub(crate) gather_most: usize,
     /// Unconsumed input and queued output of all connections, in bytes.
@@ -99,6 +109,9 @@ impl Engine {
         let times_callbacks = config.time_callbacks;
         Self {
             pool: Pool::new(config.recycled_bytes),
+            spares: Spares::default(),
+            idle: at_least_a_tick(config.idle_timeout),
+            stall: at_least_a_tick(config.write_stall_timeout),
             kernel,
             config,
             clock,
@@ -106,7 +119,7 @@ impl Engine {
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
-            closing: Vec::new(),
+            closing: VecDeque::new(),
             starved: Vec::new(),
             freed: false,
             parked: Vec::new(),
@@ -118,6 +131,7 @@ impl Engine {
             next_ticket: 0,
             current: NOBODY,
             gather: Vec::new(),
+            room: 0,
             gather_most,
             buffered: 0,
             pressed: false,
@@ -195,6 +209,34 @@ impl Engine {
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
         Ok(())
+    }
+
+    /// A callback of this source begins, which may gather so many bytes of output.
+    #[inline]
+    pub(crate) fn begin_callback(&mut self, token: Token, most: Option<usize>) {
+        self.current = token;
+        self.room = most.map_or(0, |most| most + 1);
+    }
+
+    /// Takes bytes that the running callback writes to its own connection, if they can wait
+    /// until it returns. `false`: they are the connection's to queue, and so is what follows.
+    #[inline]
+    pub(crate) fn gathers(&mut self, token: Token, bytes: &[u8]) -> bool {
+        let fits = bytes.len() < self.room && bytes.len() < config::WRITE_THROUGH;
+        if !fits || self.current != token {
+            return false;
+        }
+        self.room -= bytes.len();
+        self.gather.extend_from_slice(bytes);
+        true
+    }
+
+    /// What this connection writes from now on is its own to queue, or to refuse.
+    #[inline]
+    pub(crate) fn stop_gathering(&mut self, token: Token) {
+        if self.current == token {
+            self.room = 0;
+        }
     }
 
     /// Reads the clock a second time: the wait that follows is measured from here, and so
@@ -329,6 +371,7 @@ impl Engine {
         let mut stats = self.stats;
         stats.open = open as u64;
         stats.buffered = (self.buffered + self.gather.len()) as u64;
+        stats.spun = self.kernel.spun();
         stats.elapsed = Duration::from_nanos(self.clock.nanos);
         stats
     }
@@ -338,6 +381,18 @@ impl Engine {
 /// leave before it returns, nor so many that it has to be told to stop.
 pub(crate) fn gather_most(limits: &Limits) -> usize {
     limits.high.min(config::GATHER_FLUSH - 1)
+}
+
+/// A limit that renews itself must lie ahead of now, or it would fire without end.
+pub(crate) fn at_least_a_tick(limit: Duration) -> Nanos {
+    nanos(limit).max(TICK)
+}
+
+/// A source that is over, and why.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) token: Token,
+    pub(crate) reason: CloseReason,
 }
 
 /// What a listener has to say to the handler that opened it.

@@ -168,13 +168,14 @@ fn after_accept(errno: Errno) -> Accepted {
 }
 
 /// One read, with signals retried.
+#[inline]
 pub(crate) fn read(kernel: &mut dyn Kernel, fd: Fd, buffer: &mut [u8]) -> Received {
     debug_assert!(
         !buffer.is_empty(),
         "an empty buffer would read as the end of the stream"
     );
     loop {
-        match kernel.read(fd, buffer) {
+        match kernel.recv(fd, buffer).result() {
             Ok(0) => return Received::Eof,
             Ok(n) => return Received::Bytes(n.min(buffer.len())),
             Err(Errno(c::EINTR)) => {}
@@ -216,8 +217,9 @@ pub(crate) fn receive_message(
 }
 
 /// One write of one part, with signals retried.
+#[inline]
 pub(crate) fn write(kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
-    send(bytes.len(), || kernel.write(fd, bytes))
+    send(bytes.len(), || kernel.send(fd, bytes).result())
 }
 
 /// One write of several parts, with signals retried.

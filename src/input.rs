@@ -189,6 +189,7 @@ impl io::BufRead for Input<'_> {
 /// A connection has one only while bytes are left: the memory goes back to the pool with
 /// the last of them. New bytes are read straight into the room behind the old ones, so a
 /// long message is not copied piece by piece.
+#[derive(Debug)]
 pub(crate) struct Leftover {
     /// All of its length has been written at some time, by zeroes at least: without `unsafe`
     /// that is the price of room to read into, and it is paid once for each byte of a buffer.

@@ -123,6 +123,7 @@
 mod address;
 mod backoff;
 pub mod codec;
+mod cold;
 mod config;
 mod connection;
 mod context;

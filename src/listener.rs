@@ -230,8 +230,10 @@ pub(crate) struct Listener {
     policy: Policy,
     /// The path to be removed with it.
     path: Option<Owned>,
-    /// Whether accepted sockets have the options by inheritance, once that is known.
-    inherits: Option<bool>,
+    /// Whether accepted sockets have the options by inheritance, as far as is known.
+    inherits: bool,
+    /// Clients that came without them.
+    without_options: u32,
     /// Connections of this listener that are open.
     pub(crate) open: usize,
     state: State,
@@ -395,7 +397,8 @@ impl Listener {
             backlog,
             policy,
             path,
-            inherits: None,
+            inherits: false,
+            without_options: 0,
             open: 0,
             state: State::default(),
             spare,
@@ -681,13 +684,20 @@ impl Listener {
     }
 
     /// Options are set once on the listener where accepted sockets inherit them. Whether
-    /// they do is looked up once, on the first client.
+    /// they do is seen on the first client; if it is one that waited since before they were
+    /// set, on a later one: the second, fourth, eighth and so on are looked at.
     fn see_to_options(&mut self, fd: Fd, engine: &mut Engine) {
+        if self.inherits {
+            return;
+        }
         let options = &self.policy.options;
-        let inherits = *self
-            .inherits
-            .get_or_insert_with(|| engine.kernel.has_options(fd, options));
-        if !inherits && let Err(errno) = engine.kernel.set_options(fd, options) {
+        self.without_options = self.without_options.saturating_add(1);
+        if self.without_options.is_power_of_two() {
+            self.inherits = engine.kernel.has_options(fd, options);
+        }
+        if !self.inherits
+            && let Err(errno) = engine.kernel.set_options(fd, options)
+        {
             log::debug!(target: "windlass::listener", "{}: an option was refused: {errno:?}", self.addr);
         }
     }

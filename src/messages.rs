@@ -90,6 +90,10 @@ impl Messages {
         self.most = most;
     }
 
+    pub(crate) fn takes_fds(&self) -> bool {
+        self.most > 0
+    }
+
     /// Where the next receive call may put descriptors.
     pub(crate) fn arrivals(&mut self) -> &mut Vec<OwnedFd> {
         &mut self.arrived

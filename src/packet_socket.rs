@@ -18,8 +18,8 @@ use std::time::Duration;
 use crate::address::{Addr, Network};
 use crate::config;
 use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
-use crate::engine::{Engine, SocketReport, nanos};
-use crate::error::{Cause, Error, Op};
+use crate::engine::{Ending, Engine, SocketReport, nanos};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
@@ -677,7 +677,10 @@ impl PacketSocket {
 
     fn die(&mut self, engine: &mut Engine) {
         if !std::mem::replace(&mut self.state.dead, true) {
-            engine.closing.push(self.token);
+            engine.closing.push_back(Ending {
+                token: self.token,
+                reason: CloseReason::Local,
+            });
         }
     }
 

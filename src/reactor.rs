@@ -14,7 +14,7 @@ use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Engine, Report, SocketReport, words_of};
+use crate::engine::{Ending, Engine, Report, SocketReport, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
@@ -105,6 +105,7 @@ impl<H: Handler> Reactor<H> {
             let why = Cause::Invalid(format!("no event loop: {error}"));
             Error::new(Op::Run, None, None, why)
         })?;
+        let kernel = kernel.busy_poll(config.busy_poll);
         Ok(Self::on_kernel(handler, config, Box::new(kernel)))
     }
 
@@ -411,7 +412,10 @@ impl<H: Handler> Reactor<H> {
         for at in 0..self.serving.len() {
             let token = self.serving[at];
             match token.kind() {
-                Some(Kind::Conn) => self.serve(token),
+                Some(Kind::Conn) => {
+                    self.serve(token);
+                    self.set_served(token, true);
+                }
                 Some(Kind::Listener) => {
                     if let Some(listener) = self.core.listeners.get_mut(token) {
                         listener.left_ready();
@@ -425,16 +429,31 @@ impl<H: Handler> Reactor<H> {
                 Some(Kind::Timer) | None => {}
             }
         }
-        self.serving.clear();
+    }
+
+    /// Whoever came off the ready list has had its share of this turn, whatever is reported.
+    fn set_served(&mut self, token: Token, served: bool) {
+        if let Some(conn) = self.core.conns.get_mut(token) {
+            if served {
+                conn.set(Flags::SERVED);
+            } else {
+                conn.take(Flags::SERVED);
+            }
+        }
     }
 
     fn serve_events(&mut self) {
-        for at in 0..self.events.len() {
-            let event = self.events[at];
+        let events = std::mem::take(&mut self.events);
+        for &event in &events {
             if !self.exchange(event) {
                 self.serve_event(event);
             }
         }
+        self.events = events;
+        for at in 0..self.serving.len() {
+            self.set_served(self.serving[at], false);
+        }
+        self.serving.clear();
     }
 
     /// The short way, which nearly every event goes: one receive, one callback, one send.
@@ -459,7 +478,7 @@ impl<H: Handler> Reactor<H> {
         if !conn.is_plain(event.ready) || engine.pressed {
             return false;
         }
-        let Some(len) = conn.fill_plain(engine, buffer) else {
+        let Some(len) = conn.fill_plain(event.ready, engine, buffer) else {
             self.tell_eof(token);
             return true;
         };
@@ -467,7 +486,7 @@ impl<H: Handler> Reactor<H> {
             return true;
         };
         let owner = conn.owner;
-        engine.current = token;
+        conn.begin_callback(engine);
         let mut consumed = 0;
         let outcome = guarded(core, "on_read", |core| {
             let mut input = Input::new(&buffer[..len]);
@@ -475,18 +494,20 @@ impl<H: Handler> Reactor<H> {
             consumed = input.consumed().min(len);
             outcome
         });
-        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return true;
         };
+        conn.ship(engine);
         conn.called_back(outcome, engine);
         if consumed < len {
             conn.keep(&buffer[consumed..len], engine);
         }
         conn.settle(engine);
         if !conn.is_open() || conn.wants_reading() {
-            self.read(token);
+            let mut budget = Budget::of_a_turn(&self.core.engine);
+            budget.spend(len);
+            self.read_on(token, budget, false);
         }
         true
     }
@@ -504,8 +525,9 @@ impl<H: Handler> Reactor<H> {
                 return self.core.judge(event);
             }
             conn.note(event, engine);
-            // Whoever is on the ready list has had its share of this turn.
-            if !conn.has(Flags::IN_READY) {
+            if conn.has(Flags::SERVED) {
+                conn.make_ready(engine);
+            } else if !conn.has(Flags::IN_READY) {
                 self.serve(event.token);
             }
         } else if let Some(listener) = listeners.get_mut(event.token) {
@@ -572,19 +594,19 @@ impl<H: Handler> Reactor<H> {
             self.fire_deadlines(token);
         }
         self.settle(token);
-        if notes.has(Flags::DRAINED) && self.is_open(token) {
+        if notes.has(Flags::DRAINED) && self.is_due(token, Flags::DRAINED) {
             self.callback(token, "on_write", |handler, conn, session, _| {
                 handler.on_write(conn, session)
             });
             self.settle(token);
         }
-        if notes.has(Flags::WAKE) && self.is_open(token) {
+        if notes.has(Flags::WAKE) && self.is_due(token, Flags::WAKE) {
             self.callback(token, "on_wake", |handler, conn, session, _| {
                 handler.on_wake(conn, session)
             });
             self.settle(token);
         }
-        if notes.has(Flags::SHUTDOWN) && self.is_open(token) {
+        if notes.has(Flags::SHUTDOWN) && self.is_due(token, Flags::SHUTDOWN) {
             self.callback(token, "on_shutdown", |handler, conn, session, _| {
                 handler.on_shutdown(conn, session)
             });
@@ -592,9 +614,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// A closing connection gets no more callbacks for its notes.
-    fn is_open(&self, token: Token) -> bool {
-        self.core.conns.get(token).is_some_and(Connection::is_open)
+    /// Whether the callback for a note is still in order after those before it. A closing
+    /// connection gets none. One whose output was filled again gets its `on_write` when that
+    /// has drained. The same note, made once more meanwhile, is answered along with the first.
+    fn is_due(&mut self, token: Token, note: Flags) -> bool {
+        self.core.conns.get_mut(token).is_some_and(|conn| {
+            conn.take(note);
+            conn.is_open() && !(note == Flags::DRAINED && conn.has(Flags::FULL))
+        })
     }
 
     // Reading.
@@ -603,8 +630,10 @@ impl<H: Handler> Reactor<H> {
     /// pauses. Whoever stops with work left is on a list, or waits for a callback that
     /// resumes it.
     fn read(&mut self, token: Token) {
-        let mut budget = Budget::of_a_turn(&self.core.engine);
-        let mut first = true;
+        self.read_on(token, Budget::of_a_turn(&self.core.engine), true);
+    }
+
+    fn read_on(&mut self, token: Token, mut budget: Budget, mut first: bool) {
         while let Some(filled) = self.fill(token, &mut budget, std::mem::take(&mut first)) {
             match filled {
                 Filled::Shared(len) => {
@@ -718,7 +747,13 @@ impl<H: Handler> Reactor<H> {
         }
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
             conn.set(Flags::EOF_TOLD);
-            self.offer_own(token, true);
+            if conn.unread() > 0 {
+                return self.offer_own(token, true);
+            }
+            self.callback(token, "on_eof", |handler, conn, session, _| {
+                handler.on_eof(conn, session, &mut Input::new(&[]))
+            });
+            self.settle(token);
         }
     }
 
@@ -802,7 +837,7 @@ impl<H: Handler> Reactor<H> {
         let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
             return;
         };
-        core.engine.current = token;
+        core.engine.begin_callback(token, None);
         guarded(core, name, |core| {
             call(
                 handler,
@@ -942,7 +977,8 @@ impl<H: Handler> Reactor<H> {
             return engine.kernel.close(fd);
         };
         make_room(sessions, token);
-        engine.current = token;
+        let gathers = transport == Transport::Stream;
+        engine.begin_callback(token, gathers.then_some(engine.gather_most));
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, owner, token), id)
         });
@@ -978,7 +1014,7 @@ impl<H: Handler> Reactor<H> {
             .kernel
             .register(conn.fd(), token, Interest::ReadWrite)
         {
-            let peer = Some(conn.peer.clone().into());
+            let peer = Some(conn.peer().into());
             let network = Some(conn.network());
             let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
             conn.die(CloseReason::Io(error), engine);
@@ -997,7 +1033,7 @@ impl<H: Handler> Reactor<H> {
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
         if let Some(conn) = self.core.remove_conn(token) {
-            conn.retire(&mut self.core.engine);
+            conn.retire(CloseReason::Local, &mut self.core.engine);
         }
     }
 
@@ -1077,13 +1113,14 @@ impl<H: Handler> Reactor<H> {
             ..
         } = self;
         // It is gone if the dial was canceled after all.
-        let Some(conn) = core.conns.get_mut(token) else {
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
             return;
         };
         let (owner, dial) = (conn.owner, conn.origin);
         conn.take(Flags::CONNECTING);
+        conn.begin_callback(engine);
         make_room(sessions, token);
-        core.engine.current = token;
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
         });
@@ -1281,41 +1318,39 @@ impl<H: Handler> Reactor<H> {
     /// Closes what is over. A slot is free from here on; whatever this turn fetched from
     /// the kernel has been served, and a later tenant has another generation anyway.
     fn deliver_closes(&mut self) {
-        let mut at = 0;
-        // An `on_close` may end further connections; they join the list as it is walked.
-        while let Some(&token) = self.core.engine.closing.get(at) {
-            at += 1;
-            if token.kind() == Some(Kind::Socket) {
-                self.core.drop_socket(token);
-                continue;
-            }
-            let Some(conn) = self.core.remove_conn(token) else {
-                continue;
-            };
-            let Self {
-                handler,
-                sessions,
-                core,
-                ..
-            } = self;
-            core.engine.stats.closed += 1;
-            let (owner, origin) = (conn.owner, conn.origin);
-            let closed = conn.retire(&mut core.engine);
-            let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
-                continue;
-            };
-            guarded(core, "on_close", |core| {
-                handler.on_close(&mut Context::new(core, owner), session, &closed);
-            });
-            core.dialed_ended(origin, closed.id);
+        // An `on_close` may end further connections; they join the list as it is emptied.
+        while let Some(Ending { token, reason }) = self.core.engine.closing.pop_front() {
+            self.deliver_close(token, reason);
         }
-        self.core.engine.closing.clear();
         // Whoever freed something this turn: a close, a refusal, an attempt that came to
         // nothing, a listener that went.
         if std::mem::take(&mut self.core.engine.freed) {
             self.core.feed();
         }
         self.core.unpark();
+    }
+
+    fn deliver_close(&mut self, token: Token, reason: CloseReason) {
+        let Self {
+            handler,
+            sessions,
+            core,
+            ..
+        } = self;
+        let Some(conn) = core.remove_conn(token) else {
+            // Nobody is told of a datagram socket: the handler has closed it.
+            return core.drop_socket(token);
+        };
+        core.engine.stats.closed += 1;
+        let (owner, origin) = (conn.owner, conn.origin);
+        let closed = conn.retire(reason, &mut core.engine);
+        let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
+            return;
+        };
+        guarded(core, "on_close", |core| {
+            handler.on_close(&mut Context::new(core, owner), session, &closed);
+        });
+        core.dialed_ended(origin, closed.id);
     }
 
     // For the simulated world.
@@ -1345,21 +1380,23 @@ impl<H: Handler> Reactor<H> {
             buffer,
             ..
         } = self;
-        let Some(owner) = core.conns.get(token).map(|conn| conn.owner) else {
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
             return;
         };
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return;
         };
-        core.engine.current = token;
+        let owner = conn.owner;
+        conn.begin_callback(engine);
         let outcome = guarded(core, name, |core| {
             call(handler, &mut Conn::new(core, owner, token), session, buffer)
         });
-        core.end_callback();
         let Core { conns, engine, .. } = core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        conn.ship(engine);
         conn.called_back(outcome, engine);
     }
 

@@ -55,21 +55,22 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
-use crate::context::{Context, Listener};
+use crate::context::{Conn, Context, Listener};
 use crate::dialer::Dial;
 use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
-use crate::kernel::sim::{Peer, SimKernel};
+use crate::kernel::sim::{Peer, SimKernel, Trace};
 use crate::kernel::{Errno, Kernel};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
-use crate::token::{DialId, ListenerId};
+use crate::token::{ConnId, DialId, ListenerId, Owner};
 
 pub use self::datagrams::PacketClient;
 pub use self::faults::Faults;
@@ -101,6 +102,26 @@ pub struct World<H: Handler> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Client(Peer);
 
+/// A way into the trace of a world, for the handler that runs in it: see [`World::diary`].
+///
+/// ```
+/// # struct App;
+/// # impl windlass::Handler for App { type Session = (); }
+/// # let mut world = windlass::sim::World::new(1, App);
+/// let diary = world.diary(); // to be kept by the handler
+/// diary.note(|| "on_read of 5 bytes".to_owned());
+/// assert!(world.trace()[0].ends_with("on_read of 5 bytes"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Diary(Arc<Trace>);
+
+impl Diary {
+    /// Adds a line. While no trace is kept, it is not even made.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        self.0.note(line);
+    }
+}
+
 /// Beginning and end.
 impl<H: Handler> World<H> {
     /// A world with the limits of [`Config::default`], except that a panic in a callback
@@ -123,7 +144,7 @@ impl<H: Handler> World<H> {
         if let Err(error) = config.check() {
             panic!("{error}");
         }
-        let mut kernel = SimKernel::new(seed);
+        let kernel = SimKernel::new(seed);
         kernel.set_trace(true);
         Self {
             reactor: Reactor::on_kernel(handler, config, Box::new(kernel)),
@@ -218,6 +239,39 @@ impl<H: Handler> World<H> {
         self.reactor.listener(id)
     }
 
+    /// A connection, by its id, as [`Context::conn`] has it between two callbacks: what it is
+    /// asked to do is done in the next turn.
+    pub fn conn(&mut self, id: ConnId) -> Option<Conn<'_>> {
+        let conn = self.reactor.core().conns.get(id.token());
+        conn.filter(|conn| !conn.is_dead())?;
+        Some(Conn::new(self.reactor.core(), Owner::default(), id.token()))
+    }
+
+    /// Lets the loop turn once, in which at most that much virtual time passes. Answers
+    /// whether it would do more in another turn at the same moment, which
+    /// [`run`](Self::run) goes on for. No rule is asked about: see [`check`](Self::check).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # struct App;
+    /// # impl windlass::Handler for App { type Session = (); }
+    /// # let mut world = windlass::sim::World::new(1, App);
+    /// // As `run` does it, with a look at the handler after every turn.
+    /// while world.turn(Duration::ZERO) {
+    ///     let _ = world.handler();
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// `on_start` failed.
+    #[track_caller]
+    pub fn turn(&mut self, most: Duration) -> bool {
+        let end = self.now() + most;
+        self.turn_before(end);
+        !self.is_at_rest()
+    }
+
     /// Lets the loop turn until nothing more happens unless a deadline passes or somebody
     /// acts. What is on the wire arrives: with [`Faults::latency`], virtual time moves on
     /// for it, and deadlines on the way fire.
@@ -308,6 +362,12 @@ impl<H: Handler> World<H> {
     /// The client's own address, as the loop sees it: on Unix sockets, unnamed.
     pub fn addr(&mut self, client: Client) -> Addr {
         self.kernel().client_addr(client.0)
+    }
+
+    /// The loop's end of the client's connection: the listener's address or, of a connection
+    /// that was dialed, the one that the loop dialed from.
+    pub fn loop_addr(&mut self, client: Client) -> Addr {
+        self.kernel().client_server_addr(client.0)
     }
 
     /// The client sends all of it, as the network takes it. Nothing happens if it has
@@ -444,6 +504,17 @@ impl<H: Handler> World<H> {
         self.kernel().trace()
     }
 
+    /// Whether a trace is kept, which is the dearest part of a small world. On at first; a
+    /// test that runs thousands of seeds keeps none, and runs the seed that failed again.
+    pub fn set_trace(&mut self, on: bool) {
+        self.kernel().set_trace(on);
+    }
+
+    /// What a handler writes its own lines into, between those of [`trace`](Self::trace).
+    pub fn diary(&mut self) -> Diary {
+        Diary(self.kernel().diary())
+    }
+
     /// Whether the loop has kept the rules so far: no descriptor was closed twice or used
     /// when closed, and no source has work that the loop has forgotten, which the kernel
     /// would never announce again. [`run`](Self::run) and [`advance`](Self::advance) ask
@@ -485,11 +556,7 @@ impl<H: Handler> World<H> {
         while !self.stopped {
             let before = self.now();
             let horizon = end.or_else(|| self.kernel().next_arrival());
-            self.kernel().set_horizon(Some(horizon.unwrap_or(before)));
-            match self.reactor.turn(None) {
-                Ok(turn) => self.stopped = turn == Turn::Stopped,
-                Err(error) => self.fail(&format!("the loop ended: {error}")),
-            }
+            self.turn_before(horizon.unwrap_or(before));
             let after = self.now();
             if self.is_at_rest() && self.is_over(after, end) {
                 break;
@@ -503,6 +570,15 @@ impl<H: Handler> World<H> {
         }
         if let Err(text) = self.check() {
             panic!("{text}");
+        }
+    }
+
+    #[track_caller]
+    fn turn_before(&mut self, horizon: Instant) {
+        self.kernel().set_horizon(Some(horizon));
+        match self.reactor.turn(None) {
+            Ok(turn) => self.stopped = turn == Turn::Stopped,
+            Err(error) => self.fail(&format!("the loop ended: {error}")),
         }
     }
 
@@ -560,7 +636,6 @@ impl Drop for Seed {
 mod tests {
     use super::*;
     use crate::connection::{Connection, Flags};
-    use crate::context::Conn;
     use crate::datagram::Bind;
     use crate::handler::Deadline;
     use crate::input::Input;

@@ -1,11 +1,10 @@
 //! The slabs of live sources: insert, look up, retire.
 //!
 //! Each tenant of a slot carries its own name, and an id is honoured only while it is that
-//! very name: one comparison, in memory that is about to be used anyway. `slab` forgets a
-//! slot's past when it is vacated, so the generations live beside it. A slot whose generation
-//! would wrap is never used again (after 4 billion tenants it costs one entry).
-
-use slab::Slab;
+//! very name: one comparison, in memory that is about to be used anyway. A vacant slot keeps
+//! the generation of its next tenant where a tenant would be, so that a slot costs nothing
+//! beside its tenant. One whose generations are used up is never used again (after 4 billion
+//! tenants it costs one entry).
 
 use crate::token::{Kind, MAX_INDEX, Token};
 
@@ -18,95 +17,139 @@ pub(crate) trait Named {
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     kind: Kind,
-    // `None` marks a retired slot, which stays occupied for ever.
-    slab: Slab<Option<T>>,
-    // By index: the generation of the present tenant, or of the next one.
-    generations: Vec<u32>,
-    retired: usize,
+    slots: Vec<Slot<T>>,
+    /// The first vacant slot, or [`END`].
+    free: u32,
+    len: usize,
 }
+
+#[derive(Debug)]
+enum Slot<T> {
+    Held(T),
+    Vacant {
+        generation: u32,
+        /// The next vacant slot, or [`END`].
+        next: u32,
+    },
+}
+
+/// Ends the chain of vacant slots; no slot has this index.
+const END: u32 = u32::MAX;
+
+/// Generations start above zero so that a token of all zeros names nothing.
+const FIRST_GENERATION: u32 = 1;
 
 impl<T: Named> Slots<T> {
     pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,
-            slab: Slab::new(),
-            generations: Vec::new(),
-            retired: 0,
+            slots: Vec::new(),
+            free: END,
+            len: 0,
         }
     }
 
     /// `None` when the index space is used up; the caller keeps nothing half-made.
+    #[inline]
     pub(crate) fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Option<Token> {
-        let entry = self.slab.vacant_entry();
-        let index = entry.key();
-        if index > MAX_INDEX {
-            return None;
-        }
-        if index == self.generations.len() {
-            self.generations.push(FIRST_GENERATION);
-        }
-        let token = Token::new(self.kind, index, self.generations[index]);
-        entry.insert(Some(make(token)));
+        let index = self.free as usize;
+        let token = match self.slots.get_mut(index) {
+            Some(slot) => {
+                let Slot::Vacant { generation, next } = *slot else {
+                    return None;
+                };
+                self.free = next;
+                let token = Token::new(self.kind, index, generation);
+                *slot = Slot::Held(make(token));
+                token
+            }
+            None => {
+                let index = self.slots.len();
+                if index > MAX_INDEX {
+                    return None;
+                }
+                let token = Token::new(self.kind, index, FIRST_GENERATION);
+                self.slots.push(Slot::Held(make(token)));
+                token
+            }
+        };
+        self.len += 1;
         Some(token)
     }
 
     #[inline]
     pub(crate) fn get(&self, token: Token) -> Option<&T> {
-        let source = self.slab.get(token.index())?.as_ref()?;
-        (source.token() == token).then_some(source)
+        match self.slots.get(token.index()) {
+            Some(Slot::Held(source)) if source.token() == token => Some(source),
+            _ => None,
+        }
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut T> {
-        let source = self.slab.get_mut(token.index())?.as_mut()?;
-        (source.token() == token).then_some(source)
+        match self.slots.get_mut(token.index()) {
+            Some(Slot::Held(source)) if source.token() == token => Some(source),
+            _ => None,
+        }
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, token: Token) -> Option<T> {
         self.get(token)?;
         let index = token.index();
-        let source = self.slab.get_mut(index)?.take()?;
-        match token.generation().checked_add(1) {
-            Some(next) => {
-                self.generations[index] = next;
-                self.slab.remove(index);
-            }
-            None => self.retired += 1,
+        let generation = token.generation().wrapping_add(1);
+        let vacant = Slot::Vacant {
+            generation,
+            next: self.free,
+        };
+        let Slot::Held(source) = std::mem::replace(&mut self.slots[index], vacant) else {
+            return None;
+        };
+        // Zero: all generations have been there. The slot is left out of the chain for ever.
+        if generation != 0 {
+            self.free = index as u32;
         }
+        self.len -= 1;
         Some(source)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slab.len() - self.retired
+        self.len
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
     /// One more than the highest index ever used: the bound for a walk by [`Self::token_at`].
     pub(crate) fn end(&self) -> usize {
-        self.generations.len()
+        self.slots.len()
     }
 
     /// The token of whoever lives at `index` now. A walk by index may insert and remove
     /// as it goes.
     pub(crate) fn token_at(&self, index: usize) -> Option<Token> {
-        self.slab.get(index)?.as_ref().map(T::token)
+        match self.slots.get(index)? {
+            Slot::Held(source) => Some(source.token()),
+            Slot::Vacant { .. } => None,
+        }
     }
 
     /// Whoever lives at `index` now.
     pub(crate) fn at_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.slab.get_mut(index)?.as_mut()
+        match self.slots.get_mut(index)? {
+            Slot::Held(source) => Some(source),
+            Slot::Vacant { .. } => None,
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slab.iter().filter_map(|(_, source)| source.as_ref())
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Held(source) => Some(source),
+            Slot::Vacant { .. } => None,
+        })
     }
 }
-
-/// Generations start above zero so that a token of all zeros names nothing.
-const FIRST_GENERATION: u32 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -145,7 +188,10 @@ mod tests {
         let mut slots = slots();
         let first = slots.insert(Tenant).unwrap();
         slots.remove(first);
-        slots.generations[first.index()] = u32::MAX;
+        slots.slots[first.index()] = Slot::Vacant {
+            generation: u32::MAX,
+            next: END,
+        };
         let last = slots.insert(Tenant).unwrap();
         assert_eq!(slots.token_at(first.index()), Some(last));
         assert_eq!(slots.remove(last), Some(Tenant(last)));

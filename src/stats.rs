@@ -80,6 +80,11 @@ pub struct Stats {
 
     /// Time spent outside the poll.
     pub busy: Duration,
+    /// Time spent inside the poll without sleeping, as
+    /// [`Config::busy_poll`](crate::Config::busy_poll) asks for. Nobody was served in it, so
+    /// it is no part of `busy` or `longest_turn`; together with `busy` it is what the loop
+    /// takes of a processor.
+    pub spun: Duration,
     /// Time since the loop was made, as of its last turn.
     pub elapsed: Duration,
     /// The longest time between two polls: how late an event or a timer can have been
@@ -166,6 +171,7 @@ impl Stats {
             ("posted_total", "Closures run for other threads.", self.posted as f64),
             ("posted_to_gone_total", "Closures posted to a connection that was gone.", self.posted_to_gone as f64),
             ("busy_seconds_total", "Time spent outside the poll.", self.busy.as_secs_f64()),
+            ("spun_seconds_total", "Time spent in the poll without sleeping.", self.spun.as_secs_f64()),
             ("elapsed_seconds_total", "Time since the loop was made.", self.elapsed.as_secs_f64()),
             ("longest_turn_seconds", "Longest time between two polls: the loop's lag.", self.longest_turn.as_secs_f64()),
             ("slowest_callback_seconds", "The slowest callback that was timed.", slowest),

@@ -3,6 +3,8 @@
 //! Owns the order in which deadlines and timers fire. Never knows the clock (time is an
 //! argument), sockets, connections, or what a token stands for.
 
+use std::num::NonZeroU32;
+
 use crate::token::Token;
 
 /// Nanoseconds since the epoch of the loop; they last for 584 years.
@@ -12,7 +14,7 @@ pub(crate) type Nanos = u64;
 pub(crate) const NEVER: Nanos = u64::MAX;
 
 /// Resolution: entries fire on whole ticks.
-const TICK: Nanos = 1_000_000;
+pub(crate) const TICK: Nanos = 1_000_000;
 
 /// The tick on which everything up to and including [`NEVER`] is due.
 const LAST_TICK: u64 = NEVER.div_ceil(TICK);
@@ -113,7 +115,18 @@ pub(crate) struct Wheel {
 
 /// Names one entry of a [`Wheel`] for as long as the entry is in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Entry(u32);
+pub(crate) struct Entry(NonZeroU32);
+
+/// Their options are no larger.
+impl Entry {
+    fn of(index: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0.get() - 1
+    }
+}
 
 impl Wheel {
     /// An empty wheel that stands at time zero.
@@ -134,14 +147,14 @@ impl Wheel {
         let index = self.allocate(at, token);
         self.push(self.list_of_new(at), index);
         self.len += 1;
-        Entry(index)
+        Entry::of(index)
     }
 
     /// Takes the entry out, also when it is due and not yet popped. It is void from now on.
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
-            self.unlink(entry.0);
-            self.release(entry.0);
+            self.unlink(entry.index());
+            self.release(entry.index());
         }
     }
 
@@ -149,19 +162,19 @@ impl Wheel {
     /// that is due and not yet popped will not be popped in this round.
     pub(crate) fn refile(&mut self, entry: Entry, at: Nanos) {
         if self.is_live(entry) {
-            self.unlink(entry.0);
-            self.node_mut(entry.0).at = at;
-            self.push(self.list_of_new(at), entry.0);
+            self.unlink(entry.index());
+            self.node_mut(entry.index()).at = at;
+            self.push(self.list_of_new(at), entry.index());
         }
     }
 
     /// The time the entry was last filed for, to the nanosecond.
     pub(crate) fn at(&self, entry: Entry) -> Nanos {
         debug_assert!(
-            self.node(entry.0).list != FREE,
+            self.node(entry.index()).list != FREE,
             "a void entry was asked for"
         );
-        self.node(entry.0).at
+        self.node(entry.index()).at
     }
 
     /// When to call [`advance`](Self::advance) next; `None` if the wheel is empty.
@@ -209,7 +222,7 @@ impl Wheel {
         let token = self.node(index).token;
         self.unlink(index);
         self.release(index);
-        Some((Entry(index), token))
+        Some((Entry::of(index), token))
     }
 
     /// Entries in the wheel, those due and not yet popped included.
@@ -225,7 +238,7 @@ impl Wheel {
 
     /// A void entry is a bug of its owner: loud in a debug build, without effect otherwise.
     fn is_live(&self, entry: Entry) -> bool {
-        let live = self.node(entry.0).list != FREE;
+        let live = self.node(entry.index()).list != FREE;
         debug_assert!(live, "a void entry was used");
         live
     }
@@ -454,8 +467,16 @@ mod tests {
     /// Wake-ups without a firing that may follow each other: one for each level and each era.
     const MOST_IDLE_WAKE_UPS: usize = LEVELS + (LAST_TICK >> ERA_SHIFT) as usize;
 
+    /// No token is zero, and no number in these tests is this.
+    const NOT_ZERO: u64 = 1 << 63;
+
     fn token(number: u64) -> Token {
-        Token::from_bits(number)
+        Token::from_bits(number ^ NOT_ZERO)
+    }
+
+    /// The same the other way round: no token is zero.
+    fn number(token: Token) -> u64 {
+        token.bits() ^ NOT_ZERO
     }
 
     fn insert(wheel: &mut Wheel, at: Nanos, number: u64) -> Entry {
@@ -464,7 +485,7 @@ mod tests {
 
     fn pop_all(wheel: &mut Wheel) -> Vec<u64> {
         std::iter::from_fn(|| wheel.pop_due())
-            .map(|(_, token)| token.bits())
+            .map(|(_, token)| number(token))
             .collect()
     }
 
@@ -611,8 +632,8 @@ mod tests {
         wheel.advance(SECOND);
         let mut popped = Vec::new();
         while let Some((_, token)) = wheel.pop_due() {
-            popped.push(token.bits());
-            insert(&mut wheel, 0, 10 + token.bits());
+            popped.push(number(token));
+            insert(&mut wheel, 0, 10 + number(token));
         }
         assert_eq!(popped, [1, 2]);
         assert_eq!(wheel.len(), 2);
@@ -743,7 +764,7 @@ mod tests {
         wheel.advance(MANY * MS);
         for expected in 0..MANY {
             assert_eq!(
-                wheel.pop_due().map(|(_, token)| token.bits()),
+                wheel.pop_due().map(|(_, token)| number(token)),
                 Some(expected)
             );
         }
@@ -937,7 +958,10 @@ mod tests {
             self.check_next();
             for live in self.model.waiting.values().chain(self.model.due.values()) {
                 assert_eq!(self.wheel.at(live.entry), live.at);
-                assert_eq!(self.wheel.node(live.entry.0).token, token(live.number));
+                assert_eq!(
+                    self.wheel.node(live.entry.index()).token,
+                    token(live.number)
+                );
             }
             check_lists(&self.wheel);
         }

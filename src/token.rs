@@ -8,6 +8,7 @@
 //! Pure: knows nothing of sockets, time or the loop.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// What kind of source a token names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,32 +33,37 @@ pub(crate) const MAX_INDEX: usize = INDEX_MASK as usize;
 
 /// A kind, an index and a generation in the 64 bits that a kernel event carries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Token(u64);
+pub(crate) struct Token(NonZeroU64);
 
 impl Token {
-    /// The wake-up channel. No slot can have it: kind 0 does not exist.
-    pub(crate) const WAKE: Self = Self(0);
+    /// The wake-up channel. No slot can have it: kind 0 does not exist, and index and
+    /// generation say nothing.
+    pub(crate) const WAKE: Self = Self(NonZeroU64::MIN);
 
     pub(crate) fn new(kind: Kind, index: usize, generation: u32) -> Self {
         debug_assert!(index <= MAX_INDEX);
-        Self(
+        Self::from_bits(
             (u64::from(generation) << GENERATION_SHIFT)
                 | ((kind as u64) << KIND_SHIFT)
                 | (index as u64 & INDEX_MASK),
         )
     }
 
+    /// No token has all bits zero, which makes room for `None`. Should a kernel ever answer
+    /// them, they name nothing either.
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self(bits)
+        NonZeroU64::new(bits).map_or(Self::WAKE, Self)
     }
 
+    #[inline]
     pub(crate) fn bits(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// `None` for the wake-up channel and for bits that no slot ever handed out.
     pub(crate) fn kind(self) -> Option<Kind> {
-        match (self.0 >> KIND_SHIFT) & 0xf {
+        match (self.bits() >> KIND_SHIFT) & 0xf {
             1 => Some(Kind::Conn),
             2 => Some(Kind::Listener),
             3 => Some(Kind::Timer),
@@ -69,11 +75,11 @@ impl Token {
     }
 
     pub(crate) fn index(self) -> usize {
-        (self.0 & INDEX_MASK) as usize
+        (self.bits() & INDEX_MASK) as usize
     }
 
     pub(crate) fn generation(self) -> u32 {
-        (self.0 >> GENERATION_SHIFT) as u32
+        (self.bits() >> GENERATION_SHIFT) as u32
     }
 }
 
@@ -151,7 +157,9 @@ id!(
 
 impl TimerId {
     /// Names no timer.
-    pub(crate) const NONE: Self = Self(Token((Kind::Timer as u64) << KIND_SHIFT));
+    pub(crate) const NONE: Self = Self(Token(
+        NonZeroU64::MIN.saturating_add(((Kind::Timer as u64) << KIND_SHIFT) - 1),
+    ));
 }
 
 /// Who opened a source. What a callback opens inherits it, so that several handlers can

@@ -103,6 +103,7 @@ fn default_of(field: &str) -> Option<String> {
             Some(most) => most.to_string(),
         },
         "reserved_descriptors" => config.reserved_descriptors.to_string(),
+        "busy_poll" if config.busy_poll.is_zero() => "off".to_owned(),
         "accept_backoff_min" => time(config.accept_backoff_min),
         "accept_backoff_max" => time(config.accept_backoff_max),
         _ => return None,

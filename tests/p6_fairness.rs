@@ -21,6 +21,7 @@ use util::{
     finish, is_silent, ms, pattern, read_exactly, read_to_eof, round_trip, send, serve_on,
     serve_with,
 };
+use windlass::sim::World;
 use windlass::{
     Config, Conn, ConnId, Context, Handle, Handler, Input, Listen, ListenerId, Reactor, TimerId,
 };
@@ -460,6 +461,73 @@ fn reading_again_by_request_does_not_starve_the_others() {
 }
 
 // Everything else has a budget, too.
+
+/// Reads nothing until somebody says so.
+struct Sleeper {
+    id: Option<ConnId>,
+}
+
+impl Handler for Sleeper {
+    type Session = ();
+
+    fn on_accept(&mut self, conn: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        conn.pause();
+        self.id = Some(conn.id());
+        Ok(())
+    }
+}
+
+#[test]
+fn the_first_read_of_an_event_counts_towards_the_budget() {
+    let config = config(|config| {
+        config.read_buffer = 4;
+        config.read_calls = 1;
+    });
+    let mut world = World::with_config(1, Reader, config);
+    let addr = world.listen("127.0.0.1:7");
+    let client = world.connect(addr);
+    world.run();
+    world.send(client, &[7; 100]);
+    while world.stats().bytes_read < 100 {
+        let before = world.stats();
+        world.turn(Duration::ZERO);
+        let calls = world.stats().reads - before.reads;
+        assert!(calls <= 1, "{calls} read calls in one turn");
+    }
+}
+
+/// Consumes and forgets.
+struct Reader;
+
+impl Handler for Reader {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_is_on_the_ready_list_and_has_news_has_one_budget_a_turn() {
+    const WINDOW: usize = 4;
+    let config = config(|config| config.read_calls = 1);
+    let mut world = World::with_config(1, Sleeper { id: None }, config);
+    world.faults().buffers(WINDOW, WINDOW);
+    let addr = world.listen("127.0.0.1:7");
+    let client = world.connect(addr);
+    world.send(client, &[7; 100]);
+    world.run();
+    let id = world.handler().id.unwrap();
+    world.conn(id).unwrap().resume();
+    // On the ready list, and reported as well: what was read makes room for as much again.
+    world.faults().spurious();
+    while world.stats().bytes_read < 100 {
+        let before = world.stats();
+        world.turn(Duration::ZERO);
+        let calls = world.stats().reads - before.reads;
+        assert!(calls <= 1, "{calls} read calls in one turn");
+    }
+}
 
 #[test]
 fn a_burst_of_newcomers_lets_the_established_through() {

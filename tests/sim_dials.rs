@@ -23,6 +23,8 @@ struct Diary {
     failed: Vec<Failed>,
     closed: usize,
     refuse: bool,
+    /// To be canceled by whoever is read next.
+    unwanted: Option<DialId>,
 }
 
 impl Diary {
@@ -74,6 +76,9 @@ impl Handler for Diary {
         input: &mut Input<'_>,
     ) -> io::Result<()> {
         conn.write(input.take_all());
+        if let Some(dial) = self.unwanted.take() {
+            assert!(conn.cx().cancel_dial(dial));
+        }
         Ok(())
     }
 
@@ -387,6 +392,29 @@ fn a_report_without_a_peer_is_not_believed() {
     }
     world.advance(ms(50));
     assert_eq!(world.handler().connected.len(), 1);
+}
+
+#[test]
+fn a_cancel_wins_over_a_connect_that_ends_in_the_same_turn() {
+    let mut world = world();
+    let listener = world.listen("127.0.0.1:7");
+    let client = world.connect(listener);
+    world.run();
+    world.remote(addr(V4), Remote::AcceptsAfter(ms(10)));
+    // Both arrive at the same moment, the bytes before the answer.
+    world.faults().latency(ms(10));
+    world.send(client, b"x");
+    world.faults().latency(ms(0));
+    let id = world.dial(V4).unwrap();
+    while world.turn(Duration::ZERO) {}
+    world.handler_mut().unwanted = Some(id);
+    world.advance(ms(11));
+    assert_eq!(world.handler().unwanted, None);
+    assert!(world.handler().connected.is_empty());
+    let (_, _, text, ..) = &world.handler().failed[0];
+    assert_eq!(text, &format!("dial tcp {V4}: operation was canceled"));
+    assert_eq!(world.handler().ends(), 1);
+    assert_eq!(world.stats().open, 1);
 }
 
 #[test]

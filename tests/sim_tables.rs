@@ -158,7 +158,7 @@ fn an_errno_storm_costs_its_budget_per_turn_and_no_client() {
             "each failure is one call"
         );
         assert!(
-            world.calls(Call::Poll) >= 1000 / 16,
+            world.calls(Call::Poll) >= 1000 / 64,
             "a storm does not hold the loop for longer than its budget"
         );
     }

@@ -824,6 +824,43 @@ fn on_write_comes_once_at_the_low_mark() {
 }
 
 #[test]
+fn on_write_does_not_come_once_a_deadline_has_filled_the_output_again() {
+    let app = App {
+        write: |conn, log| log.push((conn.now(), conn.id(), conn.queued().to_string())),
+        late: |conn, _, _| {
+            conn.write(&[2; 100]);
+        },
+        ..App::default()
+    };
+    let (mut world, addr) = world_with(app, |config| {
+        config.limits.low = 10;
+        config.limits.high = 40;
+    });
+    world.faults().buffers(4, 4);
+    let client = client(&mut world, addr);
+    world.stop_reading(client);
+    act(&mut world, |conn| {
+        conn.write(&[1; 60]);
+    });
+    for _ in 0..10 {
+        world.read_some(client, 4);
+        world.run();
+    }
+    let id = world.handler().ids[0];
+    // The next report drains it to the low mark; the deadline is told right before on_write.
+    world.read_some(client, 4);
+    world.turn(Duration::ZERO);
+    let past = world.now();
+    world.conn(id).unwrap().set_read_deadline(Some(past));
+    world.run();
+    assert_eq!(world.conn(id).unwrap().flow(), Flow::Full);
+    assert!(said(&world).is_empty(), "{:?}", said(&world));
+    world.resume_reading(client);
+    world.run();
+    assert_eq!(said(&world).len(), 1);
+}
+
+#[test]
 fn memory_pressure_stops_reading_and_accepting_and_forgets_nobody() {
     let app = App {
         read: |conn, input, _| {

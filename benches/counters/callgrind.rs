@@ -92,18 +92,19 @@ impl Profile {
                 profile.function(function).inclusive += cost;
                 if !std::mem::take(&mut called) {
                     profile.function(function).own += cost;
-                    let place = format!("{}:{}", short(file), number(line, 0));
-                    *profile.lines.entry(place).or_default() += cost;
+                    profile.line(file, number(line, 0), cost);
                 }
             }
         }
         profile
     }
 
+    fn line(&mut self, file: &str, line: f64, cost: f64) {
+        let place = format!("{}:{line}", short(file));
+        *self.lines.entry(place).or_default() += cost;
+    }
+
     fn function(&mut self, name: &str) -> &mut Function {
-        if !self.functions.contains_key(name) {
-            self.functions.insert(name.to_owned(), Function::default());
-        }
         self.functions.entry(name.to_owned()).or_default()
     }
 }

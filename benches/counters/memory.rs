@@ -19,6 +19,8 @@ const BATCH: usize = 100;
 /// Resident bytes per connection.
 pub(crate) struct Idle {
     pub(crate) connections: usize,
+    /// Than it should have been: descriptors are too few.
+    pub(crate) fewer: bool,
     /// Just opened.
     pub(crate) opened: f64,
     /// After one echo on each.
@@ -41,6 +43,7 @@ impl Idle {
         let each = |now: u64| now.saturating_sub(before) as f64 / (connections - FIRST) as f64;
         Ok(Self {
             connections,
+            fewer: connections < CONNECTIONS,
             opened: each(opened),
             used: each(used),
         })

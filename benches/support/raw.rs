@@ -13,12 +13,18 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
 
 const EVENTS: usize = 1024;
 const BUFFER: usize = 256 * 1024;
 
 /// Echoes for ever.
 pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
+    serve_spinning(listener, Duration::ZERO)
+}
+
+/// The same; each wait polls for as long as `spin` before it sleeps.
+pub(crate) fn serve_spinning(listener: TcpListener, spin: Duration) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
     let listener = listener.as_raw_fd();
@@ -28,9 +34,8 @@ pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS];
     let mut buffer = vec![0_u8; BUFFER];
     loop {
-        // SAFETY: the pointer and the length are those of one live vector.
-        let n = unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), EVENTS as i32, -1) };
-        for event in &events[..n.max(0) as usize] {
+        let n = wait(epoll, &mut events, spin);
+        for event in &events[..n] {
             let fd = event.u64 as RawFd;
             if fd == listener {
                 accept_all(epoll, listener)?;
@@ -39,6 +44,25 @@ pub(crate) fn serve(listener: TcpListener) -> io::Result<()> {
             }
         }
     }
+}
+
+fn wait(epoll: RawFd, events: &mut [libc::epoll_event], spin: Duration) -> usize {
+    let mut poll = |timeout| {
+        // SAFETY: the pointer and the length are those of one live slice.
+        let n =
+            unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), events.len() as i32, timeout) };
+        n.max(0) as usize
+    };
+    if !spin.is_zero() {
+        let began = Instant::now();
+        while began.elapsed() < spin {
+            let n = poll(0);
+            if n > 0 {
+                return n;
+            }
+        }
+    }
+    poll(-1)
 }
 
 fn accept_all(epoll: RawFd, listener: RawFd) -> io::Result<()> {

@@ -47,6 +47,42 @@ impl From<Errno> for std::io::Error {
     }
 }
 
+/// How many bytes a call has moved, or its errno: a `Result` in one register, as the calls
+/// that every request makes answer it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Moved(isize);
+
+impl Moved {
+    /// What a system call returned: a negative number stands for the errno that it left.
+    #[inline]
+    pub(crate) fn counted(answer: isize, errno: impl FnOnce() -> Errno) -> Self {
+        if answer < 0 {
+            Self::from(Err(errno()))
+        } else {
+            Self(answer)
+        }
+    }
+
+    #[inline]
+    pub(crate) fn result(self) -> Result<usize, Errno> {
+        if self.0 < 0 {
+            Err(Errno((-self.0) as i32))
+        } else {
+            Ok(self.0 as usize)
+        }
+    }
+}
+
+/// No buffer is longer than `isize::MAX`, and no errno is below one.
+impl From<Result<usize, Errno>> for Moved {
+    fn from(result: Result<usize, Errno>) -> Self {
+        match result {
+            Ok(n) => Self(n as isize),
+            Err(Errno(errno)) => Self(-(errno.max(1) as isize)),
+        }
+    }
+}
+
 /// Which call failed, and how. Opening a socket is several calls; the text names the one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Fault {
@@ -82,9 +118,9 @@ impl Readiness {
         self.0 |= other.0;
     }
 
-    /// Bytes have come, and perhaps room for others: nothing else.
+    /// Bytes have come, perhaps room for others, perhaps the end: nothing else.
     pub(crate) fn is_plain_read(self) -> bool {
-        self.0 & !Self::WRITABLE.0 == Self::READABLE.0
+        self.0 & !(Self::WRITABLE.0 | Self::READ_CLOSED.0) == Self::READABLE.0
     }
 
     /// This, or nothing; without a branch.
@@ -475,6 +511,10 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// Waits at most `timeout` (`None`: for ever) and replaces `events` by what came.
     /// Never returns before `timeout` without an event, except with EINTR.
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno>;
+    /// How long `poll` has waited without sleeping, all in all.
+    fn spun(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Reports `token` from now on, the present state first.
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno>;
     /// Asks for a new report if `fd` is readable now. `false`: this system can't, drain instead.
@@ -573,11 +613,21 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     // Streams.
 
     /// One receive call. `Ok(0)` with a non-empty buffer is the end of the stream.
-    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno>;
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved;
     /// One send call; never raises SIGPIPE.
-    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno>;
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved;
     /// One vectored send call; never raises SIGPIPE. At most [`MAX_PARTS`] parts.
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno>;
+
+    #[cfg(test)]
+    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        self.recv(fd, buffer).result()
+    }
+
+    #[cfg(test)]
+    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+        self.send(fd, bytes).result()
+    }
     /// Takes the pending error (SO_ERROR) off the socket.
     fn take_error(&mut self, fd: Fd) -> Option<Errno>;
     /// Sends FIN.

@@ -49,7 +49,7 @@ use self::names::to_addr;
 use self::resolver::{Resolver, addresses_of};
 use super::{
     Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel,
-    ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity, PeerCred,
+    ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity, PeerCred,
     Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
@@ -78,6 +78,10 @@ pub(crate) struct OsKernel {
     buffer: mio::Events,
     /// Events the buffer may grow to.
     max_events: usize,
+    /// How long a wait goes without sleep; zero: it sleeps at once.
+    busy_poll: Duration,
+    /// What all waits together have spent so.
+    spun: Duration,
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
@@ -96,11 +100,19 @@ impl OsKernel {
             poll,
             buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
+            busy_poll: Duration::ZERO,
+            spun: Duration::ZERO,
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             packets: packets::Table::default(),
             random: SplitMix::seeded(),
         })
+    }
+
+    /// Every wait begins with polls that do not sleep, for as long as `bound`.
+    pub(crate) fn busy_poll(mut self, bound: Duration) -> Self {
+        self.busy_poll = bound;
+        self
     }
 
     /// Waits for an event, at most `longest` at a time.
@@ -113,6 +125,37 @@ impl OsKernel {
                 return Ok(());
             }
             left = left.map(|left| left.saturating_sub(longest));
+        }
+    }
+
+    /// Waits for an event, without sleep while `busy_poll` lasts. Nothing is known of the
+    /// bound before a first poll has come back empty, so what is there already costs no look
+    /// at the clock, and neither does a poll that must not wait.
+    fn spin_then_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+        if !self.buffer.is_empty() || timeout == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        let bound = timeout.map_or(self.busy_poll, |timeout| timeout.min(self.busy_poll));
+        let spent = self.spin(bound)?;
+        self.spun += spent;
+        let left = timeout.map(|timeout| timeout.saturating_sub(spent));
+        if !self.buffer.is_empty() || left == Some(Duration::ZERO) {
+            return Ok(());
+        }
+        self.wait(left, LONGEST_WAIT)
+    }
+
+    /// Polls again and again until an event comes or `bound` has passed; answers how long
+    /// that was.
+    fn spin(&mut self, bound: Duration) -> io::Result<Duration> {
+        let began = Instant::now();
+        loop {
+            self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+            let spent = began.elapsed();
+            if !self.buffer.is_empty() || spent >= bound {
+                return Ok(spent);
+            }
         }
     }
 
@@ -142,7 +185,12 @@ impl Kernel for OsKernel {
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
         events.clear();
-        self.wait(timeout, LONGEST_WAIT).map_err(errno)?;
+        let waited = if self.busy_poll.is_zero() {
+            self.wait(timeout, LONGEST_WAIT)
+        } else {
+            self.spin_then_wait(timeout)
+        };
+        waited.map_err(errno)?;
         // No more than the buffer holds can come, so that nothing is checked event by event.
         events.reserve(self.buffer.capacity());
         for event in &self.buffer {
@@ -150,6 +198,10 @@ impl Kernel for OsKernel {
         }
         self.grow(events.len());
         Ok(())
+    }
+
+    fn spun(&self) -> Duration {
+        self.spun
     }
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
@@ -347,16 +399,18 @@ impl Kernel for OsKernel {
         unix::send_with_fds(fd, bytes, fds)
     }
 
-    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         let length = buffer.len().min(MAX_CALL_BYTES);
         // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
-        counted(unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) })
+        let answer = unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) };
+        Moved::counted(answer, last_errno)
     }
 
-    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         let length = bytes.len().min(MAX_CALL_BYTES);
         // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
-        counted(unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) })
+        let answer = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) };
+        Moved::counted(answer, last_errno)
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -364,7 +418,7 @@ impl Kernel for OsKernel {
             Call::Parts(parts) => SockRef::from(&fd)
                 .send_vectored_with_flags(parts, SEND_FLAGS)
                 .map_err(errno),
-            Call::Long(part) => self.write(fd, part),
+            Call::Long(part) => self.send(fd, part).result(),
         }
     }
 
@@ -505,11 +559,6 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
 /// What the last libc call left in `errno`.
 fn last_errno() -> Errno {
     errno(io::Error::last_os_error())
-}
-
-/// How many bytes a libc call moved, or what it left in `errno` if it answered -1.
-fn counted(answer: libc::ssize_t) -> Result<usize, Errno> {
-    usize::try_from(answer).map_err(|_| last_errno())
 }
 
 /// What a libc call left in `errno`, if it answered -1.

@@ -8,7 +8,7 @@
 //! connection, [`packets`]
 //! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`table`] the descriptors,
 //! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
-//! [`resolver`] the names, [`settings`] what whoever runs the world says and asks. This
+//! [`resolver`] the names, [`trace`] what the verbs have done, [`settings`] what whoever runs the world says and asks. This
 //! file is the verbs.
 //!
 //! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
@@ -17,7 +17,6 @@
 //! listener keeps its IPv4 address. A host that is dialed needs no process to accept, the
 //! kernel never gives an attempt up by itself, and every interface is the loopback.
 
-use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -33,8 +32,9 @@ use self::packets::{LOOPBACK_INDEX, Packets};
 use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
+pub(crate) use self::trace::Trace;
 use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
-use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Packet, PacketOption, PathIdentity};
+use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity};
 use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
 use crate::address::{Addr, UnixAddr};
 use crate::token::Token;
@@ -51,6 +51,7 @@ mod resolver;
 mod run;
 mod settings;
 mod table;
+mod trace;
 mod unix;
 
 pub use self::fault::Call;
@@ -78,8 +79,6 @@ const DEFAULT_CRED: PeerCred = PeerCred {
     gid: 1000,
     pid: Some(4242),
 };
-/// Lines that the trace keeps.
-const TRACE_LINES: usize = 4096;
 
 /// The simulated host.
 #[derive(Debug)]
@@ -104,7 +103,7 @@ pub(crate) struct SimKernel {
         allow(dead_code, reason = "this room's own tests look at it")
     )]
     stalled: bool,
-    trace: Option<VecDeque<String>>,
+    trace: Arc<Trace>,
 }
 
 /// The wake-up channel.
@@ -136,18 +135,13 @@ impl SimKernel {
             backlog_limit: DEFAULT_BACKLOG_LIMIT,
             horizon: None,
             stalled: false,
-            trace: None,
+            trace: Arc::default(),
         }
     }
 
-    fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            if trace.len() == TRACE_LINES {
-                trace.pop_front();
-            }
-            let now = Duration::from_nanos(self.net.now());
-            trace.push_back(format!("{now:?} {}", line()));
-        }
+    fn note(&self, line: impl FnOnce() -> String) {
+        self.trace.at(self.net.now());
+        self.trace.note(line);
     }
 
     /// The failure that was scripted for this call, if any.
@@ -653,18 +647,18 @@ impl Kernel for SimKernel {
         self.try_peer_addr(fd)
     }
 
-    fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer).map(|message| message.len);
         self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
-        result
+        result.into()
     }
 
-    fn write(&mut self, fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         self.tally.count(Call::Write);
         let result = self.try_write(fd, std::iter::once(bytes));
         self.note(|| format!("write {fd:?}, {} bytes: {result:?}", bytes.len()));
-        result
+        result.into()
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {

@@ -153,6 +153,11 @@ impl Faults<'_> {
         self.0.pending_faults()
     }
 
+    /// The same of one kind of call.
+    pub fn pending_of(&self, call: Call) -> usize {
+        self.0.pending_faults_of(call)
+    }
+
     /// Takes back the failures that were scripted by [`fail`](Self::fail).
     pub fn clear(self) -> Self {
         self.0.clear_faults();

@@ -206,6 +206,29 @@ fn a_poll_never_ends_early_without_an_event() {
 }
 
 #[test]
+fn a_spin_is_no_longer_than_its_bound_and_the_wait_as_long_as_was_asked() {
+    let bound = Duration::from_millis(5);
+    let mut kernel = kernel().busy_poll(bound);
+    for timeout in [0, 1, 5, 20].map(Duration::from_millis) {
+        let before = kernel.spun;
+        let start = Instant::now();
+        assert_eq!(polled(&mut kernel, timeout), []);
+        assert!(start.elapsed() >= timeout);
+        let spun = kernel.spun - before;
+        assert!(spun >= bound.min(timeout), "{spun:?} of {timeout:?}");
+        assert_eq!(spun.is_zero(), timeout.is_zero(), "{spun:?}");
+    }
+}
+
+#[test]
+fn what_is_there_already_is_no_spin() {
+    let mut kernel = kernel().busy_poll(Duration::from_secs(1));
+    kernel.waker().wake();
+    assert_eq!(polled(&mut kernel, PATIENCE).len(), 1);
+    assert_eq!(kernel.spun, Duration::ZERO);
+}
+
+#[test]
 fn a_wait_longer_than_the_system_allows_is_made_of_pieces() {
     let mut kernel = kernel();
     let timeout = Duration::from_millis(5);
@@ -243,9 +266,20 @@ fn a_poll_replaces_the_events_of_the_one_before() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_signal_ends_a_poll_with_eintr() {
+    assert_ended_by_a_signal(kernel());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_signal_ends_the_sleep_behind_a_spin_with_eintr() {
+    let spinning = kernel().busy_poll(Duration::from_millis(1));
+    assert_ended_by_a_signal(spinning);
+}
+
+#[cfg(target_os = "linux")]
+fn assert_ended_by_a_signal(mut kernel: OsKernel) {
     use std::sync::atomic::AtomicBool;
 
-    let mut kernel = kernel();
     let handled = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(libc::SIGUSR1, handled).unwrap();
     let done = AtomicBool::new(false);
@@ -390,7 +424,12 @@ fn registering_twice_or_rearming_a_stranger_answers_the_errno() {
 
 #[test]
 fn a_full_event_buffer_grows_to_its_limit_and_loses_nothing() {
-    let mut kernel = OsKernel::new(1, 3).unwrap();
+    for bound in [Duration::ZERO, Duration::from_millis(1)] {
+        assert_grows_to_three(OsKernel::new(1, 3).unwrap().busy_poll(bound));
+    }
+}
+
+fn assert_grows_to_three(mut kernel: OsKernel) {
     let mut peers = Vec::new();
     for index in 0..3 {
         let (listener, addr) = listening(&mut kernel);

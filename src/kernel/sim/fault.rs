@@ -103,6 +103,10 @@ impl Script {
         self.errnos.values().map(VecDeque::len).sum()
     }
 
+    pub(super) fn pending_of(&self, call: Call) -> usize {
+        self.errnos.get(&call).map_or(0, VecDeque::len)
+    }
+
     /// Forgets the failures that have not happened yet.
     pub(super) fn clear(&mut self) {
         self.errnos.clear();

@@ -63,6 +63,11 @@ impl SimKernel {
         self.net.links[peer.0].peer_addr.clone()
     }
 
+    /// The process's end of the client's connection.
+    pub(crate) fn client_server_addr(&self, peer: Peer) -> Addr {
+        self.net.links[peer.0].local_addr.clone()
+    }
+
     /// Sends what fits; answers how much. None while earlier bytes wait, while
     /// connecting, and after FIN or a reset.
     #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Each setting goes to the room that it is about; nothing is decided here.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::fault::Call;
 use super::net::Remote;
 use super::peer::Peer;
 use super::table::Entry;
+use super::trace::Trace;
 use super::{SimKernel, nanos};
 use crate::kernel::{Errno, Fd, Readiness};
 
@@ -75,6 +76,10 @@ impl SimKernel {
     /// Scripted failures that have not happened yet.
     pub(crate) fn pending_faults(&self) -> usize {
         self.script.pending()
+    }
+
+    pub(crate) fn pending_faults_of(&self, call: Call) -> usize {
+        self.script.pending_of(call)
     }
 
     pub(crate) fn clear_faults(&mut self) {
@@ -210,13 +215,18 @@ impl SimKernel {
     }
 
     /// Starts (empty) or ends the trace of what each verb did.
-    pub(crate) fn set_trace(&mut self, on: bool) {
-        self.trace = on.then(VecDeque::new);
+    pub(crate) fn set_trace(&self, on: bool) {
+        self.trace.keep(on);
+    }
+
+    /// The trace itself, for others to add to.
+    pub(crate) fn diary(&self) -> Arc<Trace> {
+        Arc::clone(&self.trace)
     }
 
     /// The last lines of the trace, oldest first.
     pub(crate) fn trace(&self) -> Vec<String> {
-        self.trace.iter().flatten().cloned().collect()
+        self.trace.lines()
     }
 
     /// One in `odds` datagrams is lost on its way. 0: none.

@@ -1,0 +1,137 @@
+//! Worlds from a seed: mixed traffic, a handler that does as it likes, and faults, with every
+//! promise judged after every turn.
+//!
+//! A seed is a world: its limits, its handler's temperament, its peers and what goes wrong.
+//! Whoever breaks a promise is shown with its seed and what happened before, turn by turn:
+//!
+//! ```text
+//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture replay
+//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture worlds
+//! ```
+//!
+//! Everything goes through the public interface, so it says nothing about how a promise is
+//! kept.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the verdict")]
+#![allow(
+    unreachable_pub,
+    reason = "public towards the rooms of this one test file"
+)]
+
+use std::env;
+use std::fmt::Write;
+
+use self::play::{Failure, Outcome, play};
+
+#[path = "worlds/app.rs"]
+mod app;
+#[path = "worlds/book.rs"]
+mod book;
+#[path = "worlds/dice.rs"]
+mod dice;
+#[path = "worlds/errands.rs"]
+mod errands;
+#[path = "worlds/faults.rs"]
+mod faults;
+#[path = "worlds/inside.rs"]
+mod inside;
+#[path = "worlds/judge.rs"]
+mod judge;
+#[path = "worlds/manner.rs"]
+mod manner;
+#[path = "worlds/mischief.rs"]
+mod mischief;
+#[path = "worlds/peers.rs"]
+mod peers;
+#[path = "worlds/plan.rs"]
+mod plan;
+#[path = "worlds/play.rs"]
+mod play;
+#[path = "worlds/rest.rs"]
+mod rest;
+#[path = "worlds/turns.rs"]
+mod turns;
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 2000;
+/// What these must come to, or the worlds have become too tame.
+#[rustfmt::skip]
+const CORNERS: [&str; 45] = [
+    "on_start", "on_stop", "on_accept", "on_connect", "on_read", "on_write", "on_eof",
+    "on_timeout", "on_wake", "on_shutdown", "on_close", "on_dial_error", "on_accept_error",
+    "on_timer", "on_datagram", "on_socket_error", "on_socket_writable", "post", "post_to",
+    "post from outside", "Eof", "Local", "Handler", "Timeout(Linger)", "Timeout", "Reset",
+    "Overflow", "InputTooLong", "Shutdown", "Panic", "Io", "read deadline", "write deadline",
+    "idle timeout", "write stall", "timer of a connection", "refused", "shed", "lost",
+    "backoffs", "stale events", "discarded", "posted to gone", "datagrams dropped", "panics",
+];
+/// Lines of the trace that are shown.
+const SHOWN: usize = 150;
+
+#[test]
+fn worlds_keep_every_promise() {
+    let first = number("WINDLASS_FIRST").unwrap_or(0);
+    let seeds = number("WINDLASS_SEEDS").unwrap_or(SEEDS);
+    let mut all = Outcome::default();
+    for seed in first..first + seeds {
+        match play(seed, false).0 {
+            Ok(outcome) => all.add(outcome),
+            Err(_) => show(seed),
+        }
+    }
+    let (turns, callbacks) = (all.turns, all.callbacks);
+    let connections = all.connections;
+    println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
+    for corner in CORNERS {
+        // Too few worlds need not get everywhere.
+        let reached = seeds < SEEDS || all.corners.contains(corner);
+        assert!(reached, "no world of {seeds} came to {corner:?}");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..20 {
+        let (one, other) = (play(seed, true), play(seed, true));
+        assert_eq!(one.1, other.1, "seed {seed:#x}");
+    }
+}
+
+/// The world of `WINDLASS_SEED`, with its trace.
+#[test]
+fn replay() {
+    if let Some(seed) = number("WINDLASS_SEED") {
+        let (played, trace) = play(seed, true);
+        for line in trace {
+            println!("{line}");
+        }
+        if played.is_err() {
+            show(seed);
+        }
+    }
+}
+
+/// Plays it once more, with a trace.
+fn show(seed: u64) -> ! {
+    let (played, _) = play(seed, true);
+    let Err(Failure { why, trace }) = played else {
+        panic!("the world of seed {seed:#x} broke a rule, and not when it was played again");
+    };
+    let shown = &trace[trace.len().saturating_sub(SHOWN)..];
+    let mut text = format!("in the world of seed {seed:#x}:\n  {why}\n");
+    for line in shown {
+        let _ = writeln!(text, "  {line}");
+    }
+    let again = format!("WINDLASS_SEED={seed:#x} cargo test --test worlds -- --nocapture replay");
+    panic!("{text}{why}\nto see all of it: {again}");
+}
+
+/// A number of the environment, decimal or hexadecimal.
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(parsed.unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}

@@ -1,0 +1,234 @@
+//! What goes wrong in a world, by the dice, and what of it can hurt a connection.
+
+use std::time::Duration;
+
+use libc as c;
+use windlass::sim::{Call, Remote, World};
+
+use super::app::App;
+use super::dice::Dice;
+use super::errands::{NAMES, REMOTES, remote};
+
+/// Addresses of the name that has several.
+const MANY: u8 = 3;
+
+/// Calls whose failure ends the connection on which it happens.
+const HURTING: [Call; 6] = [
+    Call::Read,
+    Call::Write,
+    Call::Shutdown,
+    Call::Register,
+    Call::TakeError,
+    Call::Connect,
+];
+
+/// What each call is made to fail with. The loop must live on.
+const ERRNOS: &[(Call, &[i32])] = &[
+    (
+        Call::Accept,
+        &[
+            c::EINTR,
+            c::EAGAIN,
+            c::ECONNABORTED,
+            c::ECONNRESET,
+            c::EPROTO,
+            c::EPERM,
+            c::ETIMEDOUT,
+            c::EPIPE,
+            c::ENETDOWN,
+            c::ENETUNREACH,
+            c::EHOSTDOWN,
+            c::EHOSTUNREACH,
+            c::ENOPROTOOPT,
+            c::EOPNOTSUPP,
+            c::EMFILE,
+            c::ENFILE,
+            c::ENOBUFS,
+            c::ENOMEM,
+            c::EIO,
+        ],
+    ),
+    (Call::Accept, &[c::EMFILE, c::ENFILE, c::ENOBUFS]),
+    (Call::Read, &[c::EINTR, c::EAGAIN]),
+    (
+        Call::Read,
+        &[
+            c::ECONNRESET,
+            c::ETIMEDOUT,
+            c::EHOSTUNREACH,
+            c::ENOMEM,
+            c::EBADF,
+        ],
+    ),
+    (Call::Write, &[c::EINTR, c::EAGAIN]),
+    (
+        Call::Write,
+        &[
+            c::EPIPE,
+            c::ECONNRESET,
+            c::ETIMEDOUT,
+            c::ENOBUFS,
+            c::EHOSTUNREACH,
+        ],
+    ),
+    (Call::Shutdown, &[c::ENOTCONN, c::ENOBUFS]),
+    (Call::Poll, &[c::EINTR]),
+    (Call::Register, &[c::ENOMEM, c::ENOSPC]),
+    (Call::Rearm, &[c::ENOMEM]),
+    (Call::SetOption, &[c::EINVAL, c::ENOPROTOOPT]),
+    (Call::Socket, &[c::EMFILE, c::ENFILE, c::ENOBUFS]),
+    (Call::Bind, &[c::EADDRINUSE, c::EACCES]),
+    (Call::Listen, &[c::EADDRINUSE]),
+    (Call::LocalAddr, &[c::ENOBUFS, c::ENOTCONN]),
+    (
+        Call::Connect,
+        &[
+            c::EINTR,
+            c::EALREADY,
+            c::EISCONN,
+            c::ECONNREFUSED,
+            c::ENETUNREACH,
+            c::EADDRNOTAVAIL,
+            c::EACCES,
+            c::ETIMEDOUT,
+            c::EAGAIN,
+        ],
+    ),
+    (
+        Call::TakeError,
+        &[c::EINTR, c::EINPROGRESS, c::ECONNRESET, c::EHOSTUNREACH],
+    ),
+    (Call::Spare, &[c::EMFILE]),
+    (Call::LookUp, &[c::EAGAIN, c::ENOENT]),
+    (
+        Call::Receive,
+        &[
+            c::EINTR,
+            c::EAGAIN,
+            c::ECONNREFUSED,
+            c::ENOMEM,
+            c::EHOSTUNREACH,
+        ],
+    ),
+    (
+        Call::Send,
+        &[
+            c::EINTR,
+            c::EAGAIN,
+            c::ENOBUFS,
+            c::EMSGSIZE,
+            c::ECONNREFUSED,
+            c::EPERM,
+        ],
+    ),
+];
+
+/// Failures of these calls that have not happened yet.
+pub fn pending(world: &mut World<App>) -> usize {
+    HURTING
+        .iter()
+        .map(|&call| world.faults().pending_of(call))
+        .sum()
+}
+
+/// Something begins to go wrong, or ends to. Answers the latency, if it has changed.
+pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
+    let some = dice.roll(12);
+    let time = Duration::from_micros(dice.roll(4000) as u64);
+    let what = dice.roll(20);
+    let scale = world.handler().plan.scale;
+    world
+        .diary()
+        .note(|| format!("weather {what} {some} {time:?}"));
+    match what {
+        0 | 1 => drop(
+            world
+                .faults()
+                .short_reads((some > 3).then_some((some + 4) * scale)),
+        ),
+        2 | 3 => drop(
+            world
+                .faults()
+                .short_writes((some > 3).then_some(some * scale)),
+        ),
+        4..=9 => fail(world, dice, some % 4),
+        10 | 11 => drop(world.faults().spurious()),
+        12 => {
+            let latency = if some < 6 { time } else { Duration::ZERO };
+            world.faults().latency(latency);
+            return Some(latency);
+        }
+        13 => {
+            let open = world.open_descriptors() as u64;
+            let limit = if some < 7 {
+                open + some as u64 % 3
+            } else {
+                1024
+            };
+            world.faults().descriptor_limit(limit);
+        }
+        14 => drop(world.faults().events_per_poll(1 + some * some)),
+        15 => drop(world.faults().loss(some as u64 % 4)),
+        16 => drop(world.faults().duplicates(some as u64 % 4)),
+        17 => drop(world.faults().reordering(time)),
+        18 => drop(world.faults().send_buffers_full(some.is_multiple_of(2))),
+        _ => world.lookup_delay(time * 20),
+    }
+    None
+}
+
+fn fail(world: &mut World<App>, dice: &mut Dice, times: usize) {
+    let (call, errnos) = dice.pick(ERRNOS);
+    let errno = dice.pick(errnos);
+    world
+        .diary()
+        .note(|| format!("the next {times} of {call:?} fail with {errno}"));
+    world.faults().fail(call, errno, times);
+}
+
+/// Fine weather from now on.
+pub fn clear(world: &mut World<App>) {
+    world.diary().note(|| "the weather clears".to_owned());
+    world
+        .faults()
+        .clear()
+        .short_reads(None)
+        .short_writes(None)
+        .latency(Duration::ZERO)
+        .descriptor_limit(1024)
+        .events_per_poll(1024)
+        .loss(0)
+        .duplicates(0)
+        .reordering(Duration::ZERO)
+        .send_buffers_full(false);
+    world.lookup_delay(Duration::ZERO);
+}
+
+/// Who answers a dial, and how.
+pub fn hosts(world: &mut World<App>, dice: &mut Dice) {
+    for n in 0..REMOTES {
+        let after = Duration::from_millis(dice.roll(80) as u64);
+        let errno = dice.pick(&[c::EHOSTUNREACH, c::ETIMEDOUT, c::ECONNRESET]);
+        let host = match dice.roll(8) {
+            0..=2 => Remote::Accepts,
+            3 => Remote::AcceptsAtOnce,
+            4 => Remote::AcceptsAfter(after),
+            5 => Remote::Refuses,
+            6 => Remote::Silent,
+            _ => Remote::Fails { errno, after },
+        };
+        world.remote(remote(n), host);
+    }
+    if dice.one_in(2) {
+        // Those that were asked one after the other answer at the same moment.
+        let delay = world.handler().plan.config.attempt_delay;
+        for n in 0..MANY {
+            let host = Remote::AcceptsAfter(delay * u32::from(MANY - n));
+            world.remote(remote(n), host);
+        }
+    }
+    let all: Vec<_> = (0..MANY).map(|n| remote(n).ip()).collect();
+    world.name(NAMES[0], all);
+    world.name(NAMES[1], [remote(3).ip()]);
+    world.silent_name(NAMES[2]);
+}

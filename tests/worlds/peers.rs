@@ -1,0 +1,241 @@
+//! The far ends: clients, and the hosts that are dialed. Each has a temperament.
+
+use windlass::sim::{Client, World};
+
+use super::app::App;
+use super::book::{Line, State, key_of};
+use super::dice::{Dice, Stream};
+
+/// One far end, and what it has sent and received.
+pub struct Peer {
+    pub client: Client,
+    pub key: u64,
+    /// Where it connected to; none if it was dialed.
+    pub listener: Option<std::net::SocketAddr>,
+    pub temper: Temper,
+    pub sent: u64,
+    pub got: u64,
+    pub reading: bool,
+    pub finished: bool,
+    /// Closed or reset by itself: it is owed nothing more.
+    pub gone: bool,
+    /// What it had sent when the loop closed the connection.
+    pub sent_at_close: Option<u64>,
+    /// It stopped reading at some time since the loop began to close.
+    pub balked: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Temper {
+    Talks,
+    Floods,
+    /// Sends nothing and reads nothing.
+    Stalls,
+    NeverReads,
+    Resets,
+    HalfCloses,
+    ByteByByte,
+    /// Gone as soon as it has connected.
+    Vanishes,
+}
+
+const TEMPERS: [Temper; 8] = [
+    Temper::Talks,
+    Temper::Talks,
+    Temper::Floods,
+    Temper::Stalls,
+    Temper::NeverReads,
+    Temper::Resets,
+    Temper::HalfCloses,
+    Temper::ByteByByte,
+];
+
+impl Peer {
+    pub fn new(
+        world: &mut World<App>,
+        client: Client,
+        listener: Option<std::net::SocketAddr>,
+        dice: &mut Dice,
+    ) -> Self {
+        let addr = world.addr(client).as_socket_addr();
+        let local = world.loop_addr(client).port().unwrap_or(0);
+        let local = if listener.is_some() { 0 } else { local };
+        let key = addr.map_or(0, |addr| key_of(addr, local));
+        let temper = if dice.one_in(12) {
+            Temper::Vanishes
+        } else {
+            dice.pick(&TEMPERS)
+        };
+        let mut peer = Self {
+            client,
+            key,
+            listener,
+            temper,
+            sent: 0,
+            got: 0,
+            reading: true,
+            finished: false,
+            gone: false,
+            sent_at_close: None,
+            balked: false,
+        };
+        peer.note(world, &format!("{temper:?} comes"));
+        match temper {
+            Temper::Vanishes => peer.vanish(world, dice),
+            Temper::Stalls | Temper::NeverReads => peer.stop_reading(world),
+            _ => {}
+        }
+        peer
+    }
+
+    /// One act of its own.
+    pub fn act(&mut self, world: &mut World<App>, dice: &mut Dice) {
+        if self.gone {
+            return;
+        }
+        let scale = world.handler().plan.scale;
+        match (self.temper, dice.roll(12)) {
+            (Temper::Stalls | Temper::Vanishes, _) => {}
+            (Temper::ByteByByte, 0..=8) => self.send(world, 1),
+            (Temper::Floods, 0..=5) => self.send(world, dice.between(100, 1500) * scale),
+            (Temper::Resets, 0..=1) => self.reset(world),
+            (Temper::HalfCloses, 0..=2) => self.finish(world),
+            (Temper::NeverReads, 9..) => {}
+            (_, 0..=5) => self.send(world, dice.between(1, 120) * scale),
+            (_, 6) => self.stop_reading(world),
+            (_, 7) => self.resume_reading(world),
+            (_, 8 | 9) => {
+                world.read_some(self.client, dice.between(1, 30) * scale);
+            }
+            (_, 10) if dice.one_in(6) => self.close(world),
+            (_, 11) if dice.one_in(6) => self.finish(world),
+            (_, 11) if dice.one_in(12) => self.reset(world),
+            _ => {}
+        }
+    }
+
+    pub fn send(&mut self, world: &mut World<App>, count: usize) {
+        if self.finished || self.gone {
+            return;
+        }
+        let bytes = Stream::new(self.key).bytes(self.sent, count);
+        world.send(self.client, &bytes);
+        self.sent += count as u64;
+    }
+
+    pub fn finish(&mut self, world: &mut World<App>) {
+        world.finish(self.client);
+        self.finished = true;
+    }
+
+    pub fn resume_reading(&mut self, world: &mut World<App>) {
+        if !self.reading {
+            world.resume_reading(self.client);
+            self.reading = true;
+        }
+    }
+
+    fn stop_reading(&mut self, world: &mut World<App>) {
+        world.stop_reading(self.client);
+        self.reading = false;
+        self.balked = true;
+    }
+
+    fn reset(&mut self, world: &mut World<App>) {
+        world.reset(self.client);
+        self.gone = true;
+    }
+
+    fn close(&mut self, world: &mut World<App>) {
+        world.close(self.client);
+        self.gone = true;
+    }
+
+    fn vanish(&mut self, world: &mut World<App>, dice: &mut Dice) {
+        if dice.one_in(2) {
+            self.send(world, dice.between(1, 50));
+        }
+        if dice.one_in(2) {
+            self.reset(world);
+        } else {
+            self.close(world);
+        }
+    }
+
+    /// Takes what has arrived and compares it with what was written.
+    pub fn receive(&mut self, world: &mut World<App>) -> Result<(), String> {
+        let bytes = world.received(self.client);
+        let place = self.got;
+        self.got += bytes.len() as u64;
+        let Some(line) = self.line(world) else {
+            let known = bytes.is_empty() || bytes == b"no";
+            return expect(known, || {
+                format!("{:?} received what nobody wrote", self.client)
+            });
+        };
+        let wrong = line.output().differs(place, &bytes);
+        let most = line.written + line.doubtful;
+        expect(wrong.is_none(), || {
+            format!("{:?} received a wrong byte at {wrong:?}", self.client)
+        })?;
+        expect(self.got <= most, || {
+            format!("{:?} received {} bytes of {most}", self.client, self.got)
+        })
+    }
+
+    /// The loop's side of it, once there is one.
+    pub fn line<'w>(&self, world: &'w World<App>) -> Option<&'w Line> {
+        let book = &world.handler().book;
+        let line = &book.lines[*book.by_key.get(&self.key)?];
+        Some(line)
+    }
+
+    /// What there is to say once its connection is over for the loop.
+    /// `prompt`: what is sent arrives at once in this world.
+    pub fn judge_end(
+        &mut self,
+        world: &mut World<App>,
+        drain: u64,
+        prompt: bool,
+    ) -> Result<(), String> {
+        let Some(line) = self.line(world) else {
+            return Ok(());
+        };
+        if line.state != State::Closed {
+            // Whoever stops reading during a close is owed no more than the linger time.
+            self.balked = !self.reading || (self.balked && line.state == State::Closing);
+            return Ok(());
+        }
+        let at_close = *self.sent_at_close.get_or_insert(self.sent);
+        let all_heard = at_close == line.received && self.sent == at_close;
+        let (id, reason, written) = (line.id, line.reason.clone(), line.written);
+        let aborted = line.aborted;
+        let owed = line.orderly && !line.hurt && !self.gone && self.reading;
+        let within = self.sent - line.seen <= drain;
+        // Whoever reads on is owed everything, whatever it sends meanwhile.
+        let reads_on = !self.balked && prompt;
+        let got = self.got;
+        expect(
+            !owed || !within || !(all_heard || reads_on) || got == written,
+            || format!("{id:?} ended with {reason:?}, and its peer got {got} of {written} bytes"),
+        )?;
+        let aborted = aborted && !self.gone && !world.saw_eof(self.client);
+        let reset = world.was_reset(self.client);
+        expect(!aborted || reset, || {
+            format!("{id:?} was aborted, and its peer was not reset")
+        })?;
+        let eof = world.saw_eof(self.client) && !world.was_reset(self.client);
+        expect(!owed || !within || !all_heard || eof, || {
+            format!("{id:?} ended with {reason:?}, and its peer saw no end of the stream")
+        })
+    }
+
+    fn note(&self, world: &mut World<App>, what: &str) {
+        let client = self.client;
+        world.diary().note(|| format!("{client:?}: {what}"));
+    }
+}
+
+pub fn expect(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}
