@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench servers                        every workload: a table, and a plot
-//! cargo bench --bench servers -- --quick             the same in a minute, for no figure's sake
+//! cargo bench --bench servers -- --quick             the same in minutes, for no figure's sake
 //! cargo bench --bench servers -- --list              the workloads and who serves them
 //! cargo bench --bench servers -- --only echo-64x50 --servers windlass,tokio --pin same
 //! cargo bench --bench servers -- --rounds 15 --seconds 0.5
@@ -19,6 +19,7 @@
 //! better than a loop written by hand. `control` is `raw` entered twice: its distance from 1
 //! is the noise. Requests per second ("rate ratio") say something about a server only where
 //! it is busy all the time, so they are told only there. Absolute figures are of one machine.
+//! `fairness` tells a latency beside that, and `udp` how many system calls were made.
 
 #[cfg(target_os = "linux")]
 #[path = "servers/bench.rs"]

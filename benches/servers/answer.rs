@@ -8,4 +8,9 @@ pub(crate) trait Answer: Clone + Send + 'static {
 
     /// The bytes to send for `input`, which is what one receive brought.
     fn answer<'a>(&'a mut self, session: &mut Self::Session, input: &'a [u8]) -> &'a [u8];
+
+    /// What every other connection is to be sent because of that; told once.
+    fn for_others(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
 }

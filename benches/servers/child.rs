@@ -8,13 +8,13 @@
 use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::clock;
 use super::workload::{Kind, Workload};
 
-/// Descriptors that a process has open for other things than idle connections.
-const OTHER_DESCRIPTORS: u64 = 256;
+/// Descriptors that a process has open for other things than a crowd of connections.
+pub(crate) const OTHER_DESCRIPTORS: u64 = 256;
 
 pub(crate) struct Server {
     pub(crate) at: SocketAddr,
@@ -29,7 +29,7 @@ impl Server {
     pub(crate) fn start(kind: Kind, workload: &dyn Workload) -> io::Result<Self> {
         let (server, said) = Process::start(&["serve", kind.name(), workload.name()])?;
         let at: SocketAddr = said.parse().map_err(io::Error::other)?;
-        let clock = clock_of(&server.0)?;
+        let clock = server.clock()?;
         let holder = match workload.idle() {
             0 => None,
             idle => {
@@ -56,24 +56,12 @@ impl Server {
 }
 
 /// Killed when it is dropped, and when the process that started it ends.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// This program again; the last word of its first line is what it has to say.
     fn start(words: &[&str]) -> io::Result<(Self, String)> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let die_with_us = || {
-            // SAFETY: prctl with these arguments takes no pointer.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            Ok(())
-        };
-        // SAFETY: prctl may be called between fork and exec.
-        unsafe { command.pre_exec(die_with_us) };
-        let mut process = Self(command.spawn()?);
+        let mut process = Self::spawn(words, Stdio::null())?;
         let mut line = String::new();
         if let Some(out) = process.0.stdout.take() {
             BufReader::new(out).read_line(&mut line)?;
@@ -83,6 +71,42 @@ impl Process {
             None => Err(io::Error::other(format!("`{}` ended", words.join(" ")))),
         }
     }
+
+    /// This program again, with other arguments.
+    pub(crate) fn spawn(words: &[&str], input: Stdio) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(words).stdin(input).stdout(Stdio::piped());
+        let die_with_us = || {
+            // SAFETY: prctl with these arguments takes no pointer.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            Ok(())
+        };
+        // SAFETY: prctl may be called between fork and exec.
+        unsafe { command.pre_exec(die_with_us) };
+        command.spawn().map(Self)
+    }
+
+    /// To talk to it, if its input was piped and they were not taken before.
+    pub(crate) fn pipes(&mut self) -> (Option<ChildStdin>, Option<BufReader<ChildStdout>>) {
+        (
+            self.0.stdin.take(),
+            self.0.stdout.take().map(BufReader::new),
+        )
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Of the processor time of all its threads.
+    pub(crate) fn clock(&self) -> io::Result<libc::clockid_t> {
+        let mut clock = 0;
+        // SAFETY: the clock lives across the call.
+        match unsafe { libc::clock_getcpuclockid(self.0.id() as libc::pid_t, &raw mut clock) } {
+            0 => Ok(clock),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
 }
 
 impl Drop for Process {
@@ -90,15 +114,6 @@ impl Drop for Process {
         // It may have ended by itself, which its load has told by now.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn clock_of(child: &Child) -> io::Result<libc::clockid_t> {
-    let mut clock = 0;
-    // SAFETY: the clock lives across the call.
-    match unsafe { libc::clock_getcpuclockid(child.id() as libc::pid_t, &raw mut clock) } {
-        0 => Ok(clock),
-        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 

@@ -17,7 +17,14 @@ const KIB: usize = 1024;
 /// The least that a task or a thread reads into.
 pub(crate) const SMALL_BUFFER: usize = 4 * KIB;
 
-const SMALL: &[Kind] = &Kind::ALL;
+const SMALL: &[Kind] = &[
+    Kind::Raw,
+    Kind::Windlass,
+    Kind::Mux,
+    Kind::Mio,
+    Kind::Tokio,
+    Kind::Threads,
+];
 pub(crate) const EVERYBODY: &[Kind] = &[
     Kind::Raw,
     Kind::Windlass,
@@ -32,7 +39,7 @@ const IDLE: &[Kind] = &[Kind::Raw, Kind::Windlass, Kind::Mio, Kind::Tokio];
 const CROWD: usize = 10_000;
 
 /// A deadline that no run reaches.
-const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// The common case, of which the others differ in what they name.
 const PLAIN: Echo = Echo {
@@ -189,6 +196,7 @@ pub(crate) fn serve(
             reactor.listen_for(part, Listen::adopt(OwnedFd::from(listener)))?;
             reactor.run().map(drop)
         }
+        Kind::Single => Err(kind.cannot()),
     }
 }
 

@@ -88,6 +88,46 @@ pub(crate) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     check_size(unsafe { libc::send(fd, from, length, libc::MSG_NOSIGNAL) })
 }
 
+/// Where a datagram came from, as the kernel says it.
+pub(crate) struct Peer {
+    addr: libc::sockaddr_in,
+    length: libc::socklen_t,
+}
+
+impl Peer {
+    pub(crate) fn nobody() -> Self {
+        Self {
+            // SAFETY: the address is plain bits, for which zero is a value.
+            addr: unsafe { std::mem::zeroed() },
+            length: 0,
+        }
+    }
+}
+
+pub(crate) fn recv_from(fd: RawFd, buffer: &mut [u8], from: &mut Peer) -> io::Result<usize> {
+    from.length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    let (to, room) = (buffer.as_mut_ptr().cast(), buffer.len());
+    let addr = (&raw mut from.addr).cast();
+    // SAFETY: the buffer and the peer live across the call, and each length is its own.
+    check_size(unsafe { libc::recvfrom(fd, to, room, 0, addr, &raw mut from.length) })
+}
+
+pub(crate) fn send_to(fd: RawFd, bytes: &[u8], to: &Peer) -> io::Result<usize> {
+    let (from, length) = (bytes.as_ptr().cast(), bytes.len());
+    let addr = (&raw const to.addr).cast();
+    // SAFETY: the bytes and the peer live across the call, and each length is its own.
+    check_size(unsafe { libc::sendto(fd, from, length, 0, addr, to.length) })
+}
+
+/// Cuts what one send call is given into datagrams of that size: a burst as cheap as it gets.
+pub(crate) fn send_in_segments(fd: RawFd, size: u16) -> io::Result<()> {
+    let (value, length) = (i32::from(size), size_of::<i32>() as libc::socklen_t);
+    let (level, option) = (libc::SOL_UDP, libc::UDP_SEGMENT);
+    // SAFETY: the value lives across the call, and the length is its own.
+    check(unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), length) })
+        .map(drop)
+}
+
 /// A nonblocking connection, or that there is none.
 pub(crate) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

@@ -19,25 +19,66 @@ const COMPARED: u32 = 64;
 /// A server that answers nothing for so long is broken.
 pub(crate) const PATIENCE_MS: i32 = 10_000;
 
-/// What is said on each connection: always the same request, and the same answer.
+/// What is said on each connection: the same requests again and again, and their answers.
 pub(crate) struct Script {
     /// Requests one after the other, so that several leave in one send.
     requests: Vec<u8>,
-    request: usize,
-    answer: Vec<u8>,
+    asked: Cycle,
+    answers: Vec<u8>,
+    answered: Cycle,
     /// Requests in flight on each connection.
     depth: usize,
 }
 
 impl Script {
+    /// Always the same.
     pub(crate) fn new(request: Vec<u8>, answer: Vec<u8>, depth: usize) -> Self {
-        let copies = (CHUNK / request.len()).clamp(1, depth + 1);
+        Self::in_turn(&[(request, answer)], depth)
+    }
+
+    pub(crate) fn in_turn(exchanges: &[(Vec<u8>, Vec<u8>)], depth: usize) -> Self {
+        let (requests, answers): (Vec<_>, Vec<_>) = exchanges.iter().cloned().unzip();
+        let (asked, answered) = (Cycle::of(&requests), Cycle::of(&answers));
+        let copies = (CHUNK / asked.length()).clamp(1, depth + 1);
         Self {
-            request: request.len(),
-            requests: request.repeat(copies),
-            answer,
+            requests: requests.concat().repeat(copies),
+            asked,
+            answers: answers.concat(),
+            answered,
             depth,
         }
+    }
+}
+
+/// Where messages end that come again and again: the ends of one round.
+struct Cycle(Vec<usize>);
+
+impl Cycle {
+    fn of(messages: &[Vec<u8>]) -> Self {
+        let end = |sum: &mut usize, message: &Vec<u8>| {
+            *sum += message.len();
+            Some(*sum)
+        };
+        Self(messages.iter().scan(0, end).collect())
+    }
+
+    /// Of one round, in bytes.
+    fn length(&self) -> usize {
+        self.0.last().copied().unwrap_or_default()
+    }
+
+    /// Where that message begins, the first one being at 0.
+    fn start(&self, message: usize) -> usize {
+        let (rounds, of_this) = (message / self.0.len(), message % self.0.len());
+        let before = of_this.checked_sub(1).map_or(0, |last| self.0[last]);
+        rounds * self.length() + before
+    }
+
+    /// How many messages have ended before that byte.
+    fn ended(&self, byte: usize) -> usize {
+        let (rounds, of_this) = (byte / self.length(), byte % self.length());
+        let these = self.0.iter().take_while(|end| **end <= of_this).count();
+        rounds * self.0.len() + these
     }
 }
 
@@ -54,7 +95,9 @@ struct Client {
     stream: TcpStream,
     /// Bytes of requests that wait for room in the socket.
     unsent: usize,
-    /// Where in a request the next byte to send is, and in an answer the next to come.
+    /// Which request is next, of those of one round.
+    next: usize,
+    /// Where in a round the next byte to send is, and the next to come.
     sent: usize,
     received: usize,
 }
@@ -70,6 +113,7 @@ impl Clients {
             Ok(Client {
                 stream,
                 unsent: 0,
+                next: 0,
                 sent: 0,
                 received: 0,
             })
@@ -119,7 +163,9 @@ impl Load for Clients {
 
 impl Client {
     fn ask(&mut self, script: &Script, requests: usize) -> io::Result<()> {
-        self.unsent += requests * script.request;
+        let end = self.next + requests;
+        self.unsent += script.asked.start(end) - script.asked.start(self.next);
+        self.next = end % script.asked.0.len();
         self.send(script)
     }
 
@@ -129,7 +175,7 @@ impl Client {
             let chunk = &from[..from.len().min(self.unsent).min(CHUNK)];
             let sent = taken(epoll::send(self.stream.as_raw_fd(), chunk))?;
             self.unsent -= sent;
-            self.sent = (self.sent + sent) % script.request;
+            self.sent = (self.sent + sent) % script.asked.length();
             if sent < chunk.len() {
                 break;
             }
@@ -148,12 +194,12 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
                 Err(error) => return Err(error),
             };
-            if compare && !is_of(&buffer[..n], self.received, &script.answer) {
+            if compare && !is_of(&buffer[..n], self.received, &script.answers) {
                 return Err(io::Error::other("the server answered other bytes"));
             }
             let end = self.received + n;
-            answers += end / script.answer.len();
-            self.received = end % script.answer.len();
+            answers += script.answered.ended(end) - script.answered.ended(self.received);
+            self.received = end % script.answered.length();
             if n < buffer.len() {
                 return Ok(answers);
             }
@@ -161,10 +207,10 @@ impl Client {
     }
 }
 
-/// Whether the bytes are those of one answer after the other, from that offset on.
-fn is_of(mut bytes: &[u8], mut from: usize, answer: &[u8]) -> bool {
+/// Whether the bytes are those of one round after the other, from that offset on.
+pub(crate) fn is_of(mut bytes: &[u8], mut from: usize, round: &[u8]) -> bool {
     while !bytes.is_empty() {
-        let expected = &answer[from..];
+        let expected = &round[from..];
         let (these, rest) = bytes.split_at(expected.len().min(bytes.len()));
         if these != &expected[..these.len()] {
             return false;
@@ -202,6 +248,10 @@ impl Quota {
         if self.end.is_some_and(|end| Instant::now() >= end) {
             self.left = 0;
         }
+    }
+
+    pub(crate) fn is_spent(&self) -> bool {
+        self.left == 0
     }
 
     /// Takes so many, or what is left.

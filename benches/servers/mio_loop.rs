@@ -42,6 +42,10 @@ pub(crate) fn serve<A: Answer>(listener: std::net::TcpListener, mut answer: A) -
                 if served.is_err() {
                     connections.remove(token.0);
                 }
+                let message = answer.for_others();
+                if !message.is_empty() {
+                    tell_others(&registry, &mut connections, token.0, &message);
+                }
             }
         }
     }
@@ -64,6 +68,17 @@ fn accept_all<S: Default>(
         });
     }
     Ok(())
+}
+
+fn tell_others<S>(
+    registry: &Registry,
+    connections: &mut Slab<Connection<S>>,
+    from: usize,
+    message: &[u8],
+) {
+    connections.retain(|key, connection| {
+        key == from || connection.send(registry, Token(key), message).is_ok()
+    });
 }
 
 impl<S> Connection<S> {
@@ -97,7 +112,10 @@ impl<S> Connection<S> {
         if reply.is_empty() {
             return Ok(());
         }
-        let sent = taken(self.stream.write(reply))?;
+        let sent = match self.unsent.is_empty() {
+            true => taken(self.stream.write(reply))?,
+            false => 0,
+        };
         if sent < reply.len() {
             self.unsent.extend_from_slice(&reply[sent..]);
             if !self.asked {

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Load(String, SocketAddr, u64),
     /// Idle connections to a server: what the program asks of itself.
     Hold(SocketAddr, usize),
+    /// A load that is told by its input when to run: the same.
+    LoadApart(String, SocketAddr),
 }
 
 pub(crate) struct Options {
@@ -99,6 +101,7 @@ pub(crate) fn parse(words: &[String]) -> io::Result<Command> {
             Ok(Command::Load(name, number(at)?, number(requests)?))
         }
         ["hold", at, connections] => Ok(Command::Hold(number(at)?, number(connections)?)),
+        ["load-apart", workload, at] => Ok(Command::LoadApart((*workload).to_owned(), number(at)?)),
         options => table(options).map(Command::Table),
     }
 }

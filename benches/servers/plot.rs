@@ -22,7 +22,7 @@ const TICKS: [f64; 12] = [
 /// In the order of [`Kind::ALL`], `raw` standing for its control. Told apart by people who
 /// see colours otherwise, too (the palette of Okabe and Ito).
 const COLOURS: [&str; 7] = [
-    "#999999", "#d55e00", "#e69f00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9",
+    "#999999", "#d55e00", "#e69f00", "#f0e442", "#0072b2", "#009e73", "#cc79a7",
 ];
 
 /// The whole picture. The first server, which is 1 by definition, is not drawn.

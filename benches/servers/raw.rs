@@ -2,8 +2,8 @@
 //! One receive and one send per request, a short read taken as drained, interest in writing
 //! only after a short send, TCP_NODELAY inherited from the listener.
 //!
-//! Its shortcuts: no deadline, no limit on what one connection may take of a turn or of
-//! memory, accepting until there is nobody left, no way to stop. A server needs all of
+//! Its shortcuts: no deadline, no limit on what one connection may take of a turn (unless it
+//! is asked for) or of memory, accepting until there is nobody left, no way to stop. A server needs all of
 //! these; the benchmark asks what they cost.
 
 use std::io;
@@ -28,7 +28,16 @@ struct Connection<S> {
 }
 
 /// Serves for ever.
-pub(crate) fn serve<A: Answer>(listener: &TcpListener, mut answer: A) -> io::Result<()> {
+pub(crate) fn serve<A: Answer>(listener: &TcpListener, answer: A) -> io::Result<()> {
+    serve_within(listener, answer, usize::MAX)
+}
+
+/// The same; a connection that was read so many bytes waits until the others had their turn.
+pub(crate) fn serve_within<A: Answer>(
+    listener: &TcpListener,
+    mut answer: A,
+    budget: usize,
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = listener.as_raw_fd();
     let mut epoll = Epoll::new()?;
@@ -44,8 +53,13 @@ pub(crate) fn serve<A: Answer>(listener: &TcpListener, mut answer: A) -> io::Res
                 accept_all(&epoll, listener, &mut connections)?;
             } else if let Some(Some(connection)) = connections.get_mut(key) {
                 connection.ended |= ready & ENDED != 0;
-                if connection.serve(&epoll, &mut buffer, &mut answer).is_err() {
+                let served = connection.serve(&epoll, &mut buffer, &mut answer, budget);
+                if served.is_err() {
                     connections[key] = None;
+                }
+                let message = answer.for_others();
+                if !message.is_empty() {
+                    tell_others(&epoll, &mut connections, key, &message);
                 }
             }
         }
@@ -74,12 +88,35 @@ fn accept_all<S: Default>(
     Ok(())
 }
 
+fn tell_others<S>(
+    epoll: &Epoll,
+    connections: &mut [Option<Connection<S>>],
+    from: usize,
+    message: &[u8],
+) {
+    for (key, slot) in connections.iter_mut().enumerate() {
+        if key != from
+            && let Some(connection) = slot
+            && connection.send(epoll, message).is_err()
+        {
+            *slot = None;
+        }
+    }
+}
+
 impl<S> Connection<S> {
     /// An error ends the connection, and so does the peer's end.
-    fn serve<A>(&mut self, epoll: &Epoll, buffer: &mut [u8], answer: &mut A) -> io::Result<()>
+    fn serve<A>(
+        &mut self,
+        epoll: &Epoll,
+        buffer: &mut [u8],
+        answer: &mut A,
+        budget: usize,
+    ) -> io::Result<()>
     where
         A: Answer<Session = S>,
     {
+        let mut read = 0;
         // What is owed goes first, and while it cannot go nothing more is read.
         while self.flush()? {
             let n = match epoll::recv(self.fd.as_raw_fd(), buffer) {
@@ -93,16 +130,31 @@ impl<S> Connection<S> {
             if n < buffer.len() && !self.ended {
                 return Ok(());
             }
+            read += n;
+            if read >= budget {
+                return self.wait_for_others(epoll);
+            }
         }
         Ok(())
     }
 
+    /// Has the kernel report it once more, behind those that it has reported by now.
+    fn wait_for_others(&self, epoll: &Epoll) -> io::Result<()> {
+        let fd = self.fd.as_raw_fd();
+        let interest = if self.asked { IN | OUT } else { IN };
+        epoll.modify(fd, interest, fd as u64)
+    }
+
+    /// Behind what is owed, if anything is.
     fn send(&mut self, epoll: &Epoll, reply: &[u8]) -> io::Result<()> {
         if reply.is_empty() {
             return Ok(());
         }
         let fd = self.fd.as_raw_fd();
-        let sent = taken(epoll::send(fd, reply))?;
+        let sent = match self.unsent.is_empty() {
+            true => taken(epoll::send(fd, reply))?,
+            false => 0,
+        };
         if sent < reply.len() {
             self.unsent.extend_from_slice(&reply[sent..]);
             if !self.asked {

@@ -42,6 +42,31 @@ pub(crate) struct Cell {
     microseconds: f64,
     per_second: f64,
     load_busy: f64,
+    p99: Option<Latency>,
+}
+
+/// That of every round, if the workload is about it.
+struct Latency {
+    /// Over that of `raw`, so below 1 is better.
+    ratio: Spread,
+    microseconds: Spread,
+}
+
+impl Latency {
+    fn new(baseline: &[Sample], samples: &[Sample]) -> Option<Self> {
+        let of = |samples: &[Sample]| {
+            samples
+                .iter()
+                .map(|one| one.p99)
+                .collect::<Option<Vec<_>>>()
+        };
+        let (raw, one) = (of(baseline)?, of(samples)?);
+        let ratios = raw.iter().zip(&one).map(|(raw, one)| one / raw);
+        Some(Self {
+            ratio: Spread::of(ratios.collect()),
+            microseconds: Spread::of(one.iter().map(|seconds| seconds * 1e6).collect()),
+        })
+    }
 }
 
 /// One workload, with the load at one place.
@@ -77,6 +102,17 @@ impl Row {
         }
     }
 
+    fn print_latencies(&self) {
+        for cell in &self.cells {
+            let Some(p99) = &cell.p99 else { continue };
+            let Spread { low, median, high } = p99.ratio;
+            println!(
+                "{:>12} p99 {:.0} us, {median:.3} ({low:.3} to {high:.3}) x that of raw",
+                cell.server, p99.microseconds.median,
+            );
+        }
+    }
+
     fn of(&self, server: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.server == server)
     }
@@ -97,6 +133,7 @@ impl Cell {
             microseconds: median(|one| one.cost() * 1e6),
             per_second: median(Sample::rate),
             load_busy: median(|one| one.load / one.wall),
+            p99: Latency::new(baseline, samples),
         }
     }
 
@@ -155,6 +192,7 @@ impl Report {
                 cell.load_busy,
             );
         }
+        row.print_latencies();
         self.rows.push(row);
     }
 

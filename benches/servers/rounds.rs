@@ -1,8 +1,10 @@
 //! The measurement: every server in turn, round by round.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::apart::Apart;
 use super::child::{self, Server};
 use super::clock;
 use super::options::{Options, Pin};
@@ -20,6 +22,8 @@ pub(crate) struct Sample {
     pub(crate) wall: f64,
     pub(crate) server: f64,
     pub(crate) load: f64,
+    /// In seconds, if the workload is about latency.
+    pub(crate) p99: Option<f64>,
 }
 
 /// A server and its clients.
@@ -73,6 +77,11 @@ fn measure(workload: &dyn Workload, options: &Options, report: &mut Report) -> i
         let samples = contenders.iter().flat_map(|contender| &contender.samples);
         let others = watch.end(samples.map(|one| one.server + one.load).sum());
         report.add(row(workload.name(), *pin, others, &contenders));
+        for contender in &mut contenders {
+            if let Some(remark) = contender.load.remark()? {
+                println!("{:>12} {remark}", contender.name);
+            }
+        }
     }
     Ok(())
 }
@@ -89,7 +98,7 @@ fn contenders(workload: &dyn Workload, options: &Options) -> io::Result<Vec<Cont
         let server = Server::start(kind, workload)?;
         Ok(Contender {
             name,
-            load: workload.load(server.at)?,
+            load: load(workload, server.at)?,
             server,
             samples: Vec::new(),
         })
@@ -97,17 +106,26 @@ fn contenders(workload: &dyn Workload, options: &Options) -> io::Result<Vec<Cont
     .collect()
 }
 
+fn load(workload: &dyn Workload, at: SocketAddr) -> io::Result<Box<dyn Load>> {
+    if workload.apart() {
+        return Ok(Box::new(Apart::start(workload, at)?));
+    }
+    workload.load(at)
+}
+
 impl Contender {
     fn run(&mut self, time: Duration) -> io::Result<()> {
         let ours = clock::thread_clock();
-        let before = (self.server.seconds(), clock::seconds(ours), Instant::now());
+        let loaded = |load: &dyn Load| clock::seconds(ours) + load.elsewhere();
+        let before = (self.server.seconds(), loaded(&*self.load), Instant::now());
         let done = self.load.run(Span::Time(time));
         let requests = done.map_err(|error| io::Error::other(format!("{}: {error}", self.name)))?;
         self.samples.push(Sample {
             requests,
             wall: before.2.elapsed().as_secs_f64(),
-            load: clock::seconds(ours) - before.1,
+            load: loaded(&*self.load) - before.1,
             server: self.server.seconds() - before.0,
+            p99: self.load.p99(),
         });
         Ok(())
     }

@@ -15,9 +15,9 @@ use super::{mio_loop, raw, threads, tokio_tasks};
 
 const CONNECTIONS: usize = 4;
 /// What is answered by one byte, and counts as a request.
-const UNIT: usize = 1024 * 1024;
+pub(crate) const UNIT: usize = 1024 * 1024;
 /// Units under way on each connection: more than sockets hold, so that they are always full.
-const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 
 pub(crate) fn family() -> Vec<Box<dyn Workload>> {
     vec![Box::new(Sink)]
@@ -50,7 +50,7 @@ impl Workload for Sink {
                 reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
                 reactor.run().map(drop)
             }
-            Kind::Mux => Err(kind.cannot()),
+            Kind::Mux | Kind::Single => Err(kind.cannot()),
         }
     }
 
@@ -66,7 +66,7 @@ const ACKNOWLEDGED: u8 = 1;
 const ANSWERS: [u8; 16] = [ACKNOWLEDGED; 16];
 
 /// The answers to so many bytes more.
-fn count(counted: &mut usize, bytes: usize) -> &'static [u8] {
+pub(crate) fn count(counted: &mut usize, bytes: usize) -> &'static [u8] {
     let sum = *counted + bytes;
     *counted = sum % UNIT;
     &ANSWERS[..sum / UNIT]

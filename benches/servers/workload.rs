@@ -4,14 +4,23 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::{churn, echo, sink};
+use super::{churn, echo, fairness, fanout, http, resp, sink, udp};
 
 /// Clients that may wait to be accepted, for every server.
 const BACKLOG: i32 = 4096;
 
 /// Every workload, in the order of the table. A family appends its own here.
 pub(crate) fn all() -> Vec<Box<dyn Workload>> {
-    let families = [echo::family(), churn::family(), sink::family()];
+    let families = [
+        echo::family(),
+        churn::family(),
+        sink::family(),
+        http::family(),
+        resp::family(),
+        fanout::family(),
+        udp::family(),
+        fairness::family(),
+    ];
     families.into_iter().flatten().collect()
 }
 
@@ -35,6 +44,11 @@ pub(crate) trait Workload {
         0
     }
 
+    /// Whether the load is to be a process of its own, for its many descriptors.
+    fn apart(&self) -> bool {
+        false
+    }
+
     /// Serves until the process is killed. Says where, by [`listen`] or [`announce`].
     fn serve(&self, kind: Kind, at: SocketAddr) -> io::Result<()>;
 
@@ -47,6 +61,22 @@ pub(crate) trait Load {
     /// Has requests answered for so long, or so many of them, and waits for the answers to
     /// all that it has sent. How many it were.
     fn run(&mut self, span: Span) -> io::Result<u64>;
+
+    /// The latency that one in a hundred exceeded in the last run, in seconds, if that is
+    /// what the workload is about.
+    fn p99(&self) -> Option<f64> {
+        None
+    }
+
+    /// Processor time of this load that was not spent by the thread that calls it.
+    fn elsewhere(&self) -> f64 {
+        0.0
+    }
+
+    /// What else there is to say about the runs since the last remark.
+    fn remark(&mut self) -> io::Result<Option<String>> {
+        Ok(None)
+    }
 }
 
 /// How much load.
@@ -54,6 +84,16 @@ pub(crate) trait Load {
 pub(crate) enum Span {
     Time(Duration),
     Requests(u64),
+}
+
+impl Span {
+    /// As much load, counted in groups of so many requests.
+    pub(crate) fn in_groups(self, of: u64) -> Self {
+        match self {
+            Self::Time(time) => Self::Time(time),
+            Self::Requests(requests) => Self::Requests(requests.div_ceil(of)),
+        }
+    }
 }
 
 /// Who serves.
@@ -64,6 +104,8 @@ pub(crate) enum Kind {
     Windlass,
     /// windlass, as one part of a `Mux`.
     Mux,
+    /// windlass, receiving one datagram by each call.
+    Single,
     /// mio, by hand.
     Mio,
     /// tokio's current_thread runtime, a task per connection.
@@ -73,10 +115,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Raw,
         Self::Windlass,
         Self::Mux,
+        Self::Single,
         Self::Mio,
         Self::Tokio,
         Self::Threads,
@@ -87,6 +130,7 @@ impl Kind {
             Self::Raw => "raw",
             Self::Windlass => "windlass",
             Self::Mux => "mux",
+            Self::Single => "single",
             Self::Mio => "mio",
             Self::Tokio => "tokio",
             Self::Threads => "threads",

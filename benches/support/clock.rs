@@ -15,6 +15,17 @@ pub(crate) fn pin(processor: usize) {
     unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
 }
 
+/// Lets another process of one thread run where the calling thread does.
+pub(crate) fn share_processors_with(process: u32) {
+    // SAFETY: cpu_set_t is plain bits, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: 0 is the calling thread, and the set lives across the call.
+    unsafe { libc::sched_getaffinity(0, size, &raw mut set) };
+    // SAFETY: the set lives across the call.
+    unsafe { libc::sched_setaffinity(process as libc::pid_t, size, &raw const set) };
+}
+
 pub(crate) fn thread_clock() -> libc::clockid_t {
     let mut clock = 0;
     // SAFETY: pthread_self names the calling thread, and the clock lives across the call.
