@@ -205,6 +205,8 @@ mod docs {
     mod testing {}
     #[doc = include_str!("../docs/platforms.md")]
     mod platforms {}
+    #[doc = include_str!("../docs/performance.md")]
+    mod performance {}
     #[doc = include_str!("../docs/design.md")]
     mod design {}
 }
