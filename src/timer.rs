@@ -196,19 +196,16 @@ impl Wheel {
     /// are at most a handful of such wake-ups in a row, and never one per tick. If anything
     /// is due or its time has come, this is the time the wheel stands at.
     pub(crate) fn next(&mut self) -> Option<Nanos> {
-        if self.changed {
-            self.changed = false;
-            self.next = self.look_for_next();
-        }
-        self.next
-    }
-
-    fn look_for_next(&self) -> Option<Nanos> {
         if !self.list(DUE).is_empty() || !self.list(PAST).is_empty() {
             return Some(self.now);
         }
-        let (list, _) = self.first_slot()?;
-        Some(time_of(tick_after(self.list(list).earliest)))
+        if self.changed {
+            self.changed = false;
+            self.next = self
+                .first_slot()
+                .map(|(list, _)| time_of(tick_after(self.list(list).earliest)));
+        }
+        self.next
     }
 
     /// Moves the wheel to `now` and everything whose time has come to the due list, from
