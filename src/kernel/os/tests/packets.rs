@@ -230,7 +230,7 @@ fn sockets_and_batches_by_turns_keep_what_is_theirs() {
         destinations: true,
         ..here()
     };
-    let mut specs = vec![here(), told, bound_to(scratch.addr("receiver"))];
+    let mut specs = vec![here(), bound_to(scratch.addr("receiver")), told];
     let on_v6 = bound_to(on(Ipv6Addr::LOCALHOST));
     if let Some((fd, _)) = opened_v6(&mut kernel, &on_v6) {
         kernel.close(fd);
@@ -240,7 +240,7 @@ fn sockets_and_batches_by_turns_keep_what_is_theirs() {
     let mut batches = [Batch::new(4, 16), Batch::new(2, 8), Batch::new(1, 32)];
     for turn in 0..24 {
         let (fd, own) = &ends[turn % ends.len()];
-        let batch = &mut batches[turn % 3];
+        let batch = &mut batches[turn / 8];
         let bytes = [turn as u8; 12];
         send(&mut kernel, *fd, &bytes, own);
         assert_eq!(receive(&mut kernel, *fd, batch), 1);
