@@ -532,10 +532,14 @@ impl Core {
     }
 
     /// Answers of the resolver, to whoever still waits for them.
+    #[inline]
     pub(crate) fn take_lookups(&mut self) {
-        if self.engine.lookups.is_empty() {
-            return;
+        if !self.engine.lookups.is_empty() {
+            self.take_answers();
         }
+    }
+
+    fn take_answers(&mut self) {
         let mut answers = Vec::new();
         self.engine.kernel.looked_up(&mut answers);
         for LookedUp { ticket, addresses } in answers {

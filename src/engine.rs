@@ -159,7 +159,7 @@ impl Engine {
 
     /// How long the poll may wait: not at all while work is left over, else until the next
     /// deadline, else for ever; never longer than `most`.
-    pub(crate) fn wait(&self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
+    pub(crate) fn wait(&mut self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
         if work_waits
             || self.stop_is_news
             || !self.ready.is_empty()
@@ -214,6 +214,10 @@ impl Engine {
         }
         self.clock.nanos = self.kernel.nanos();
         self.wheel.advance(self.clock.nanos);
+        // A panic that was let through may have left these behind. No byte of one connection
+        // may end up on another.
+        self.current = NOBODY;
+        self.gather.clear();
         self.stats.turns += 1;
         self.stats.events += events.len() as u64;
         Ok(())
@@ -337,6 +341,12 @@ impl Engine {
         if self.buffered > self.config.memory_limit {
             self.pressed = true;
         }
+    }
+
+    /// Whether anything has ended, or given something back that others wait for.
+    #[inline]
+    pub(crate) fn has_ends(&self) -> bool {
+        !self.closing.is_empty() || self.freed || self.pressed || !self.parked.is_empty()
     }
 
     /// Lets reading and accepting go on once enough memory is free again.

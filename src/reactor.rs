@@ -282,8 +282,6 @@ impl<H: Handler> Reactor<H> {
             Phase::Running | Phase::Stopping => {}
             Phase::Stopped => return Ok(Turn::Stopped),
         }
-        // A panic that was let through has left its callback unfinished.
-        self.core.end_callback();
         let wait = self.core.engine.wait(timeout, self.inbox.is_rung()); // 1. choose the wait
         self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
         self.serve_ready(); //                                              4. what the last turn left,
@@ -1307,7 +1305,14 @@ impl<H: Handler> Reactor<H> {
 
     /// Closes what is over. A slot is free from here on; whatever this turn fetched from
     /// the kernel has been served, and a later tenant has another generation anyway.
+    #[inline]
     fn deliver_closes(&mut self) {
+        if self.core.engine.has_ends() {
+            self.deliver_ends();
+        }
+    }
+
+    fn deliver_ends(&mut self) {
         // An `on_close` may end further connections; they join the list as it is emptied.
         while let Some(Ending { token, reason }) = self.core.engine.closing.pop_front() {
             self.deliver_close(token, reason);
@@ -1346,7 +1351,7 @@ impl<H: Handler> Reactor<H> {
     // For the simulated world.
 
     /// Whether the next turn would wait, if the kernel had nothing to report.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&mut self) -> bool {
         self.core.engine.wait(None, self.inbox.is_rung()) != Some(Duration::ZERO)
     }
 

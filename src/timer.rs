@@ -111,6 +111,10 @@ pub(crate) struct Wheel {
     /// Head of the chain of unused nodes.
     free: u32,
     len: usize,
+    /// What was found when somebody asked for the next time to look, and whether an entry has
+    /// moved since.
+    next: Option<Nanos>,
+    changed: bool,
 }
 
 /// Names one entry of a [`Wheel`] for as long as the entry is in it.
@@ -145,6 +149,8 @@ impl Wheel {
             nodes: Vec::with_capacity(room),
             free: NIL,
             len: 0,
+            next: None,
+            changed: false,
         }
     }
 
@@ -189,12 +195,17 @@ impl Wheel {
     /// cancelled or refiled; an `advance` that then fires nothing cascades instead, so there
     /// are at most a handful of such wake-ups in a row, and never one per tick. If anything
     /// is due or its time has come, this is the time the wheel stands at.
-    pub(crate) fn next(&self) -> Option<Nanos> {
+    pub(crate) fn next(&mut self) -> Option<Nanos> {
         if !self.list(DUE).is_empty() || !self.list(PAST).is_empty() {
             return Some(self.now);
         }
-        let (list, _) = self.first_slot()?;
-        Some(time_of(tick_after(self.list(list).earliest)))
+        if self.changed {
+            self.changed = false;
+            self.next = self
+                .first_slot()
+                .map(|(list, _)| time_of(tick_after(self.list(list).earliest)));
+        }
+        self.next
     }
 
     /// Moves the wheel to `now` and everything whose time has come to the due list, from
@@ -303,12 +314,14 @@ impl Wheel {
 
     /// Empties a list and returns its first node; the nodes stay chained by `next`.
     fn take(&mut self, list: usize) -> u32 {
+        self.changed = true;
         self.mark_empty(list);
         std::mem::replace(self.list_mut(list), List::EMPTY).head
     }
 
     /// Appends a node that is on no list.
     fn push(&mut self, list: usize, index: u32) {
+        self.changed = true;
         let tail = self.list(list).tail;
         let node = self.node_mut(index);
         node.list = list as u16;
@@ -328,6 +341,7 @@ impl Wheel {
 
     /// Takes a node off the list it is on.
     fn unlink(&mut self, index: u32) {
+        self.changed = true;
         let Node {
             prev, next, list, ..
         } = *self.node(index);
@@ -964,7 +978,7 @@ mod tests {
             }
         }
 
-        fn check(&self) {
+        fn check(&mut self) {
             assert_eq!(self.wheel.len(), self.model.len());
             assert_eq!(self.wheel.is_empty(), self.model.len() == 0);
             self.check_next();
@@ -978,7 +992,7 @@ mod tests {
             check_lists(&self.wheel);
         }
 
-        fn check_next(&self) {
+        fn check_next(&mut self) {
             let now = self.model.now;
             let next = self.wheel.next();
             assert_eq!(next.is_some(), self.model.len() > 0);

@@ -16,6 +16,7 @@ pub(crate) fn pin(processor: usize) {
 }
 
 /// Lets another process of one thread run where the calling thread does.
+#[allow(dead_code, reason = "not every benchmark has a load of its own")]
 pub(crate) fn share_processors_with(process: u32) {
     // SAFETY: cpu_set_t is plain bits, for which zero is a value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
