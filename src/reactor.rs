@@ -476,11 +476,11 @@ impl<H: Handler> Reactor<H> {
         if !conn.is_plain(event.ready) || engine.pressed {
             return false;
         }
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return false;
+        };
         let Some(len) = conn.fill_plain(event.ready, engine, buffer) else {
             self.tell_eof(token);
-            return true;
-        };
-        let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return true;
         };
         let owner = conn.owner;
