@@ -384,11 +384,6 @@ impl<'a> Socket<'a> {
         self.cx.owner()
     }
 
-    /// What of the bytes that the kernel gave is the application's.
-    pub(crate) fn payload<'b>(&self, bytes: &'b [u8], from: &Addr) -> &'b [u8] {
-        self.look(bytes, |socket| socket.payload(bytes, from))
-    }
-
     /// The loop behind this socket.
     pub fn cx(&mut self) -> &mut Context<'a> {
         &mut self.cx

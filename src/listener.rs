@@ -248,6 +248,8 @@ pub(crate) struct Listener {
     /// Clients lost since the last one that was not, or since the last wait for that reason.
     lost_in_a_row: u32,
     batch: u32,
+    /// Clients since the kernel reported them after a pause.
+    burst: u32,
     rearmed_in: u64,
     /// The turn of the last accept.
     served_in: u64,
@@ -408,6 +410,7 @@ impl Listener {
             entry: None,
             lost_in_a_row: 0,
             batch: 1,
+            burst: 0,
             rearmed_in: 0,
             served_in: 0,
         }
@@ -469,6 +472,8 @@ impl Listener {
         if self.rearmed_in != 0 && engine.stats.turns == self.rearmed_in + 1 {
             let grown = self.batch.saturating_mul(config::BATCH_GROWTH);
             self.batch = grown.min(engine.config.accept_budget);
+        } else {
+            self.burst = 0;
         }
     }
 
@@ -611,7 +616,7 @@ impl Listener {
             *taken += 1;
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
-                Accepted::Empty => return self.emptied(*taken - 1, engine),
+                Accepted::Empty => return self.emptied(engine),
                 Accepted::Lost(errno) => {
                     self.lost(errno, engine);
                     if self.lost_in_a_row >= config::LOST_IN_A_ROW {
@@ -634,7 +639,7 @@ impl Listener {
         // The reserved descriptors serve to accept with; the spare is not needed.
         match self.shed_batch(engine) {
             Some(true) => {
-                self.emptied(0, engine);
+                self.emptied(engine);
             }
             Some(false) => self.make_ready(engine),
             None => {
@@ -678,6 +683,7 @@ impl Listener {
 
     fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
         self.served_in = engine.stats.turns;
+        self.burst = self.burst.saturating_add(1);
         self.recovered(engine);
         self.see_to_options(fd, engine);
         Step::Client(fd, peer)
@@ -702,12 +708,12 @@ impl Listener {
         }
     }
 
-    /// The queue held so many clients. The next burst is likely to be as long as this one: a
-    /// batch of that size ends with a cheap re-arming, and not with an accept for nothing.
-    fn emptied(&mut self, clients: u32, engine: &mut Engine) -> Step {
+    /// The next burst is likely to be as long as this one: a batch of that size ends with a
+    /// cheap re-arming, and not with an accept for nothing.
+    fn emptied(&mut self, engine: &mut Engine) -> Step {
         self.recovered(engine);
         self.state.ready = false;
-        self.batch = clients.max(1);
+        self.batch = self.burst.clamp(1, engine.config.accept_budget);
         if self.state.stopping {
             self.state.dead = true;
         }
@@ -802,7 +808,7 @@ impl Listener {
         self.spare = engine.kernel.spare().ok();
         match emptied {
             Some(true) => {
-                self.emptied(0, engine);
+                self.emptied(engine);
                 // The loop is still out of descriptors: the next client is no new episode.
                 self.state.exhausted = true;
             }

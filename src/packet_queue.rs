@@ -69,7 +69,7 @@ impl PacketQueue {
 
     /// Fills `packets` with the datagrams from `at` on; answers how many there are.
     pub(crate) fn packets<'a>(&'a self, at: usize, packets: &mut [Packet<'a>]) -> usize {
-        let waiting = self.entries.iter().skip(at);
+        let waiting = self.entries.range(at.min(self.entries.len())..);
         let mut filled = 0;
         for (place, entry) in packets.iter_mut().zip(waiting) {
             *place = Packet {

@@ -486,13 +486,12 @@ impl PacketSocket {
             if !self.state.writable || !self.may_send() {
                 return;
             }
-            let mut packets = [Packet {
-                bytes: &[],
-                to: None,
-            }; MAX_PACKETS];
-            let n = self.queue.packets(0, &mut packets);
-            engine.stats.writes += 1;
-            match fd::post(engine.kernel.as_mut(), fd, &packets[..n]) {
+            let posted = if self.queue.len() == 1 {
+                self.post::<1>(fd, 0, engine)
+            } else {
+                self.post::<MAX_PACKETS>(fd, 0, engine)
+            };
+            match posted {
                 Posted::Taken(n) => self.sent(n, engine),
                 Posted::WouldBlock => {
                     engine.stats.would_blocks += 1;
@@ -515,6 +514,17 @@ impl PacketSocket {
         }
     }
 
+    /// One send call, for at most `MOST` of those that wait, from that place on.
+    fn post<const MOST: usize>(&self, fd: Fd, at: usize, engine: &mut Engine) -> Posted {
+        let mut packets = [Packet {
+            bytes: &[],
+            to: None,
+        }; MOST];
+        let n = self.queue.packets(at, &mut packets);
+        engine.stats.writes += 1;
+        fd::post(engine.kernel.as_mut(), fd, &packets[..n])
+    }
+
     /// Unix sockets that are not connected send to receivers of which each may be full, and
     /// nobody reports when one has room again. Whoever is full holds up nobody else.
     fn flush_each(&mut self, fd: Fd, engine: &mut Engine) {
@@ -531,13 +541,7 @@ impl PacketSocket {
                 break;
             }
             calls += 1;
-            let mut packet = [Packet {
-                bytes: &[],
-                to: None,
-            }];
-            self.queue.packets(at, &mut packet);
-            engine.stats.writes += 1;
-            match fd::post(engine.kernel.as_mut(), fd, &packet) {
+            match self.post::<1>(fd, at, engine) {
                 Posted::Taken(_) => self.sent_at(at, engine),
                 Posted::WouldBlock | Posted::Transient(_) => {
                     engine.stats.would_blocks += 1;

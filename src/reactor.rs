@@ -476,11 +476,11 @@ impl<H: Handler> Reactor<H> {
         if !conn.is_plain(event.ready) || engine.pressed {
             return false;
         }
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return false;
+        };
         let Some(len) = conn.fill_plain(event.ready, engine, buffer) else {
             self.tell_eof(token);
-            return true;
-        };
-        let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return true;
         };
         let owner = conn.owner;
@@ -770,7 +770,7 @@ impl<H: Handler> Reactor<H> {
         if let Some(socket) = self.core.sockets.get_mut(token)
             && socket.take_drained()
         {
-            self.socket_callback(token, "on_socket_writable", |handler, socket, _| {
+            self.socket_callback(token, "on_socket_writable", |handler, socket| {
                 handler.on_socket_writable(socket);
             });
             self.settle(token);
@@ -799,24 +799,28 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn offer_datagram(&mut self, token: Token, at: usize) {
-        if !self
-            .core
-            .sockets
-            .get(token)
-            .is_some_and(PacketSocket::may_offer)
-        {
+        let Self {
+            handler,
+            core,
+            batch: Some(batch),
+            ..
+        } = self
+        else {
             return;
-        }
-        self.socket_callback(token, "on_datagram", |handler, socket, batch| {
-            if let Some((arrival, bytes)) = batch.map(|batch| batch.arrival(at)) {
-                let datagram = Datagram {
-                    bytes: socket.payload(bytes, &arrival.from),
-                    from: &arrival.from,
-                    to: arrival.to,
-                    truncated: arrival.truncated,
-                };
-                handler.on_datagram(socket, &datagram);
-            }
+        };
+        let Some(socket) = core.sockets.get(token).filter(|it| it.may_offer()) else {
+            return;
+        };
+        let (arrival, bytes) = batch.arrival(at);
+        let datagram = Datagram {
+            bytes: socket.payload(bytes, &arrival.from),
+            from: &arrival.from,
+            to: arrival.to,
+            truncated: arrival.truncated,
+        };
+        let owner = socket.owner;
+        call_socket(core, token, owner, "on_datagram", |socket| {
+            handler.on_datagram(socket, &datagram);
         });
     }
 
@@ -824,26 +828,12 @@ impl<H: Handler> Reactor<H> {
         &mut self,
         token: Token,
         name: &'static str,
-        call: impl FnOnce(&mut H, &mut Socket<'_>, Option<&Batch>),
+        call: impl FnOnce(&mut H, &mut Socket<'_>),
     ) {
-        let Self {
-            handler,
-            core,
-            batch,
-            ..
-        } = self;
-        let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) else {
-            return;
-        };
-        core.engine.begin_callback(token, None);
-        guarded(core, name, |core| {
-            call(
-                handler,
-                &mut Socket::new(core, owner, token),
-                batch.as_ref(),
-            );
-        });
-        core.end_callback();
+        let Self { handler, core, .. } = self;
+        if let Some(owner) = core.sockets.get(token).map(|socket| socket.owner) {
+            call_socket(core, token, owner, name, |socket| call(handler, socket));
+        }
     }
 
     fn fire_socket(&mut self, token: Token) {
@@ -862,7 +852,7 @@ impl<H: Handler> Reactor<H> {
                 return;
             };
             engine.stats.timers += 1;
-            self.socket_callback(token, "on_socket_timeout", |handler, socket, _| {
+            self.socket_callback(token, "on_socket_timeout", |handler, socket| {
                 handler.on_socket_timeout(socket, which);
             });
             self.settle(token);
@@ -1435,6 +1425,22 @@ fn make_room<S>(sessions: &mut Vec<Option<S>>, token: Token) {
     if sessions.len() <= token.index() {
         sessions.resize_with(token.index() + 1, || None);
     }
+}
+
+/// One callback of a datagram socket.
+#[inline]
+fn call_socket(
+    core: &mut Core,
+    token: Token,
+    owner: Owner,
+    name: &'static str,
+    call: impl FnOnce(&mut Socket<'_>),
+) {
+    core.engine.begin_callback(token, None);
+    guarded(core, name, |core| {
+        call(&mut Socket::new(core, owner, token));
+    });
+    core.end_callback();
 }
 
 /// Runs a callback: counted, timed if somebody is looking, isolated if the policy says so.

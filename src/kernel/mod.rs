@@ -673,7 +673,7 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 /// flushes have more than a handful, and the array lives on the stack).
 pub(crate) const MAX_PARTS: usize = 64;
 
-/// Datagrams that one call sends at most. The arrays that the system wants live on the stack.
+/// Datagrams that one call sends at most. The arrays that the system wants exist once per loop.
 pub(crate) const MAX_PACKETS: usize = 32;
 
 /// Descriptors that one message may carry (SCM_MAX_FD of Linux; the BSDs allow more).

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::unix::SourceFd;
 use socket2::{SockRef, Socket};
 
+mod batches;
 mod control;
 mod handover;
 mod inherited;
@@ -371,11 +372,11 @@ impl Kernel for OsKernel {
     }
 
     fn receive(&mut self, fd: Fd, batch: &mut Batch) -> Result<Came, Errno> {
-        packets::receive(fd, self.packets.family(fd)?, batch)
+        self.packets.receive(fd, batch)
     }
 
     fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno> {
-        packets::send(fd, self.packets.family(fd)?, packets)
+        self.packets.send(fd, packets)
     }
 
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {

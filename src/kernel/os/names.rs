@@ -5,8 +5,9 @@
 //! `sockaddr_un` has it, without what the system fills it up with.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
+use std::ptr;
 
 use socket2::{Domain, SockAddr, SockAddrStorage};
 
@@ -25,23 +26,118 @@ pub(super) fn to_addr(addr: &SockAddr) -> Option<Addr> {
 }
 
 /// The name in a Unix address, as [`UnixAddr`] keeps it; empty if it has none.
-pub(super) fn unix_name(addr: &SockAddr) -> Option<&[u8]> {
+fn unix_name(addr: &SockAddr) -> Option<&[u8]> {
     if addr.domain() != Domain::UNIX {
         return None;
     }
     let length = (addr.len() as usize).min(size_of::<SockAddrStorage>());
-    let length = length.saturating_sub(NAME_AT);
     // SAFETY: the storage behind the pointer is initialised, as `SockAddr` demands of
-    // whoever makes one, it lives as long as `addr`, and `NAME_AT + length` is within it.
-    let name = unsafe {
-        let storage = addr.as_ptr().cast::<u8>();
-        std::slice::from_raw_parts(storage.add(NAME_AT), length)
-    };
+    // whoever makes one, it lives as long as `addr`, and `length` is within it.
+    let bytes = unsafe { std::slice::from_raw_parts(addr.as_ptr().cast::<u8>(), length) };
+    Some(name_in(bytes))
+}
+
+/// The name in the bytes of a Unix address.
+fn name_in(addr: &[u8]) -> &[u8] {
+    let name = addr.get(NAME_AT..).unwrap_or_default();
     if cfg!(target_os = "linux") && name.first() == Some(&0) {
         // An abstract name ends where the address does, and may have any bytes.
-        return Some(name);
+        return name;
     }
-    name.split(|byte| *byte == 0).next()
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Room for an address, where the system reads or writes one: of 128 bytes, only those are
+/// touched that the address has.
+#[repr(transparent)]
+pub(super) struct Name(libc::sockaddr_storage);
+
+impl Name {
+    /// How long an address may be.
+    pub(super) const ROOM: libc::socklen_t = size_of::<Self>() as libc::socklen_t;
+
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr_storage {
+        &raw const self.0
+    }
+
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr_storage {
+        &raw mut self.0
+    }
+
+    /// What is there is no address any more.
+    pub(super) fn clear(&mut self) {
+        self.0.ss_family = libc::AF_UNSPEC as libc::sa_family_t;
+    }
+
+    /// The IP address that the system wrote, being of that length.
+    #[inline]
+    pub(super) fn ip(&self, length: libc::socklen_t) -> Option<Addr> {
+        let has = |bytes: usize| length as usize >= bytes;
+        match libc::c_int::from(self.0.ss_family) {
+            libc::AF_INET if has(size_of::<libc::sockaddr_in>()) => {
+                // SAFETY: the storage is large enough and aligned for any address, and
+                // consists of initialised integers.
+                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in>() };
+                let ip = Ipv4Addr::from_bits(u32::from_be(addr.sin_addr.s_addr));
+                let addr = SocketAddrV4::new(ip, u16::from_be(addr.sin_port));
+                Some(Addr::Ip(addr.into()))
+            }
+            libc::AF_INET6 if has(size_of::<libc::sockaddr_in6>()) => {
+                // SAFETY: as above.
+                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in6>() };
+                let ip = Ipv6Addr::from(addr.sin6_addr.s6_addr);
+                let port = u16::from_be(addr.sin6_port);
+                let addr = SocketAddrV6::new(ip, port, addr.sin6_flowinfo, addr.sin6_scope_id);
+                Some(Addr::from(SocketAddr::from(addr)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The name of the Unix socket that the system wrote, the address being of that length.
+    pub(super) fn unix(&self, length: libc::socklen_t) -> Option<&[u8]> {
+        if libc::c_int::from(self.0.ss_family) != libc::AF_UNIX {
+            return None;
+        }
+        let length = length.min(Self::ROOM) as usize;
+        // SAFETY: all of the storage is initialised, and `length` is within it.
+        let bytes = unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<u8>(), length) };
+        Some(name_in(bytes))
+    }
+
+    /// Puts an IPv4 address there, in its own form; answers its length.
+    #[inline]
+    pub(super) fn put_v4(&mut self, addr: SocketAddrV4) -> libc::socklen_t {
+        const LENGTH: usize = size_of::<libc::sockaddr_in>();
+        let addr = libc::sockaddr_in {
+            #[cfg(not(target_os = "linux"))]
+            sin_len: LENGTH as u8,
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: addr.port().to_be(),
+            sin_addr: libc::in_addr {
+                s_addr: addr.ip().to_bits().to_be(),
+            },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: the storage is large enough and aligned for any address.
+        unsafe { self.as_mut_ptr().cast::<libc::sockaddr_in>().write(addr) };
+        LENGTH as libc::socklen_t
+    }
+
+    /// Puts any address there; answers its length.
+    pub(super) fn put(&mut self, addr: &SockAddr) -> libc::socklen_t {
+        let length = addr.len().min(Self::ROOM);
+        // SAFETY: `length` bytes of the address are initialised and there is room for them;
+        // the two are different memory, since one is borrowed exclusively.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                addr.as_ptr().cast::<u8>(),
+                self.as_mut_ptr().cast::<u8>(),
+                length as usize,
+            );
+        }
+        length
+    }
 }
 
 /// An address of ours for the system. EINVAL for a name that no Unix socket can have.

@@ -143,6 +143,29 @@ fn adopted_datagram_sockets_send_and_receive() {
 }
 
 #[test]
+fn an_adopted_socket_tells_destinations_if_it_was_made_to() {
+    let mut kernel = kernel();
+    let spec = BindSpec {
+        local: Some(Addr::from((Ipv4Addr::LOCALHOST, 0))),
+        destinations: true,
+        ..packets::datagrams()
+    };
+    let made = kernel.bind(&spec).unwrap();
+    let made = kernel.release(made).unwrap();
+    let adopted = kernel.adopt_packets(made).unwrap();
+    let packet = Packet {
+        bytes: b"x",
+        to: Some(&adopted.local),
+    };
+    assert_eq!(kernel.send_packets(adopted.fd, &[packet]), Ok(1));
+    let mut batch = Batch::new(1, 8);
+    eventually(|| kernel.receive(adopted.fd, &mut batch).ok());
+    let to = batch.arrival(0).0.to;
+    assert_eq!(to, Some(Ipv4Addr::LOCALHOST.into()));
+    kernel.close(adopted.fd);
+}
+
+#[test]
 fn an_adopted_dual_stack_socket_speaks_ipv4() {
     let mut kernel = kernel();
     for (only_v6, expected) in [(false, Ok(1)), (true, Err(Errno(libc::EAFNOSUPPORT)))] {

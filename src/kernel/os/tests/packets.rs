@@ -15,7 +15,7 @@ fn groups(number: u8) -> (IpAddr, IpAddr) {
 
 const ICMP: u8 = 1;
 
-fn datagrams() -> BindSpec {
+pub(super) fn datagrams() -> BindSpec {
     BindSpec {
         transport: Transport::Datagrams,
         local: None,
@@ -196,6 +196,64 @@ fn a_batch_without_room_is_refused_instead_of_losing_datagrams() {
     }
     assert_eq!(received(&mut kernel, fd, 1)[0].0, b"kept");
     kernel.close(fd);
+}
+
+/// One place is received with another call than several.
+#[test]
+fn a_single_place_tells_the_same_of_a_datagram_as_several() {
+    let mut kernel = kernel();
+    let scratch = Scratch::new();
+    for spec in [here(), bound_to(scratch.addr("receiver"))] {
+        let (fd, own) = opened(&mut kernel, &spec);
+        for places in [1, 2] {
+            let mut batch = Batch::new(places, 8);
+            for length in [5, 0, 100, 8] {
+                send(&mut kernel, fd, &vec![7; length], &own);
+                assert_eq!(receive(&mut kernel, fd, &mut batch), 1);
+                let (arrival, bytes) = batch.arrival(0);
+                assert_eq!(bytes, &vec![7; length.min(8)]);
+                assert_eq!(arrival.truncated, length > 8);
+                assert_eq!((&arrival.from, arrival.to), (&own, None));
+            }
+            let nothing = Err(Errno(libc::EAGAIN));
+            assert_eq!(kernel.receive(fd, &mut batch), nothing);
+        }
+        kernel.close(fd);
+    }
+}
+
+#[test]
+fn sockets_and_batches_by_turns_keep_what_is_theirs() {
+    let mut kernel = kernel();
+    let scratch = Scratch::new();
+    let told = BindSpec {
+        destinations: true,
+        ..here()
+    };
+    let mut specs = vec![here(), bound_to(scratch.addr("receiver")), told];
+    let on_v6 = bound_to(on(Ipv6Addr::LOCALHOST));
+    if let Some((fd, _)) = opened_v6(&mut kernel, &on_v6) {
+        kernel.close(fd);
+        specs.push(on_v6);
+    }
+    let ends: Vec<_> = specs.iter().map(|spec| opened(&mut kernel, spec)).collect();
+    let mut batches = [Batch::new(4, 16), Batch::new(2, 8), Batch::new(1, 32)];
+    for turn in 0..24 {
+        let (fd, own) = &ends[turn % ends.len()];
+        let batch = &mut batches[turn / 8];
+        let bytes = [turn as u8; 12];
+        send(&mut kernel, *fd, &bytes, own);
+        assert_eq!(receive(&mut kernel, *fd, batch), 1);
+        let (arrival, got) = batch.arrival(0);
+        assert_eq!(got, &bytes[..batch.size().min(12)]);
+        assert_eq!(arrival.truncated, batch.size() < 12);
+        assert_eq!(&arrival.from, own);
+        let to = specs[turn % ends.len()].destinations.then(|| own.ip());
+        assert_eq!(arrival.to, to.flatten());
+    }
+    for (fd, _) in ends {
+        kernel.close(fd);
+    }
 }
 
 #[test]
