@@ -496,8 +496,8 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return true;
         };
-        conn.ship(engine);
         conn.called_back(outcome, engine);
+        conn.ship(engine);
         if consumed < len {
             conn.keep(&buffer[consumed..len], engine);
         }
@@ -1391,8 +1391,8 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
-        conn.ship(engine);
         conn.called_back(outcome, engine);
+        conn.ship(engine);
     }
 
     fn settle(&mut self, token: Token) {

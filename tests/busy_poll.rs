@@ -8,10 +8,14 @@
 
 mod util;
 
-use std::io::{self, Read, Write};
+use std::io;
+#[cfg(target_os = "linux")]
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use util::{Server, config, connect, ms, serve_with, thread_cpu_time};
+#[cfg(target_os = "linux")]
+use util::{Server, connect};
+use util::{config, ms, serve_with, thread_cpu_time};
 use windlass::sim::World;
 use windlass::{Config, Conn, Context, Handler, Input, ListenerId, Reactor, TimerId, Turn};
 

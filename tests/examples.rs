@@ -18,8 +18,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use program::{PATIENCE, Program, closed_port, example, full_listener, listening, resident};
-use util::{MIB, connect};
+#[cfg(target_os = "linux")]
+use program::resident;
+use program::{PATIENCE, Program, closed_port, example, full_listener, listening};
+#[cfg(target_os = "linux")]
+use util::MIB;
+use util::connect;
 
 const SERVERS: [&str; 4] = ["daytime", "echo", "idle", "http"];
 

@@ -23,6 +23,7 @@ use util::{
     serve_with, set_descriptor_limit,
 };
 use util::{PATIENCE, pattern};
+use windlass::sim::World;
 use windlass::{
     CloseReason, Closed, Config, Conn, ConnId, Context, Deadline, Error, Handle, Handler, Input,
     Listen, ListenerId, PanicPolicy, PostError, Reactor, TimerId,
@@ -361,6 +362,35 @@ enum Where {
     Close,
     SessionDrop,
     PostTo,
+}
+
+/// Begins an answer, and does not get further.
+struct Stammer;
+
+impl Handler for Stammer {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn on_read(&mut self, conn: &mut Conn<'_>, _: &mut (), _: &mut Input<'_>) -> io::Result<()> {
+        conn.write(b"half an answ");
+        std::panic::panic_any(ON_PURPOSE);
+    }
+}
+
+#[test]
+fn half_an_answer_does_not_leave_when_its_callback_panics() {
+    expect_panics();
+    let mut world = World::with_config(1, Stammer, Config::default());
+    let addr = world.listen("127.0.0.1:7");
+    let client = world.connect(addr);
+    world.send(client, b"question");
+    world.run();
+    assert!(world.received(client).is_empty());
+    assert!(world.was_reset(client));
+    assert_eq!(world.stats().buffered, 0);
 }
 
 /// A session that may be hard to get rid of.

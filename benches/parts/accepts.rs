@@ -1,5 +1,5 @@
 //! Accepting alone: the processor time from a full queue to registered connections, beside
-//! `accept4` and `epoll_ctl` in a loop. Ours takes 16 in a turn and asks the kernel again in
+//! `accept4` and `epoll_ctl` in a loop. Ours takes 64 in a turn and asks the kernel again in
 //! between, as it must to be fair to others. Closing is not counted on either side.
 
 #[cfg(target_os = "linux")]
