@@ -12,12 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::Addr;
 use crate::config::Limits;
-use crate::connection::{Connection, Flags};
+use crate::connection::Connection;
 use crate::core::Core;
 use crate::datagram::{Bind, Socket};
 use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
+use crate::flags::Flags;
 use crate::handler::Deadline;
 use crate::kernel::{Errno, Interest, Keepalive, PeerCred, StreamOptions};
 use crate::listener::{self, Listen};

@@ -7,10 +7,11 @@
 use std::time::Instant;
 
 use crate::config;
-use crate::connection::{Connection, Flags};
+use crate::connection::Connection;
 use crate::dialer::Dialing;
 use crate::engine::{Engine, NOBODY};
 use crate::error::{Cause, Error, Op};
+use crate::flags::Flags;
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
 use crate::sources::{Named, Slots};

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use crate::address::{Addr, AddressError, Network, UnixAddr};
 use crate::backoff::Backoff;
 use crate::config;
-use crate::connection::{Connection, Flags};
+use crate::connection::Connection;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
 use crate::error::{Cause, CloseReason, Error, Op, Place};
 use crate::fd::{self, Connecting};
+use crate::flags::Flags;
 use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
-use crate::connection::{Budget, Connection, Filled, Flags};
+use crate::connection::{Budget, Connection, Filled};
 use crate::context::{Conn, Context, Listener};
 use crate::core::Core;
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
 use crate::engine::{Ending, Engine, Report, SocketReport, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::flags::Flags;
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
 use crate::input::Input;

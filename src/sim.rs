@@ -636,8 +636,9 @@ impl Drop for Seed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::{Connection, Flags};
+    use crate::connection::Connection;
     use crate::datagram::Bind;
+    use crate::flags::Flags;
     use crate::handler::Deadline;
     use crate::input::Input;
     use crate::token::Token;

@@ -1,9 +1,10 @@
 //! Whether the loop has forgotten somebody: the rules that [`World::check`](super::World::check)
 //! looks at while nothing happens.
 
-use crate::connection::{Connection, Flags};
+use crate::connection::Connection;
 use crate::core::Core;
 use crate::engine::Engine;
+use crate::flags::Flags;
 use crate::kernel::{Fd, Readiness};
 use crate::packet_socket::PacketSocket;
 use crate::token::ListenerId;
