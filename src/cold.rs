@@ -8,7 +8,7 @@
 //! that reads and writes the fields.
 
 use crate::address::Addr;
-use crate::config::Limits;
+use crate::config::{self, Limits};
 use crate::error::CloseReason;
 use crate::input::Leftover;
 use crate::messages::Messages;
@@ -102,10 +102,6 @@ pub(crate) struct Spares {
     boxes: Vec<Box<Cold>>,
 }
 
-/// Most boxes that wait to be used again: 256 take about 80 KiB. Above that, the allocator's
-/// own lists serve as well.
-const MOST: usize = 256;
-
 impl Spares {
     pub(crate) fn take(&mut self) -> Box<Cold> {
         self.boxes.pop().unwrap_or_default()
@@ -113,10 +109,11 @@ impl Spares {
 
     /// Takes a box back, and drops what is in it.
     pub(crate) fn give(&mut self, mut cold: Box<Cold>) {
-        if self.boxes.len() >= MOST {
+        if self.boxes.len() >= config::COLD_BOXES {
             return;
         }
-        if !cold.is_blank() {
+        // What a million timers took is not kept for somebody who may have none.
+        if !cold.is_blank() || cold.timers.capacity() > config::COLD_TIMERS {
             *cold = Cold::default();
         }
         self.boxes.push(cold);
@@ -140,9 +137,19 @@ mod tests {
     }
 
     #[test]
+    fn a_box_does_not_keep_the_room_of_many_timers() {
+        let mut spares = Spares::default();
+        let mut cold = spares.take();
+        cold.timers.reserve(1_000_000);
+        assert!(cold.is_blank());
+        spares.give(cold);
+        assert!(spares.take().timers.capacity() <= config::COLD_TIMERS);
+    }
+
+    #[test]
     fn a_bounded_number_of_boxes_waits() {
         let mut spares = Spares::default();
-        (0..2 * MOST).for_each(|_| spares.give(Box::default()));
-        assert_eq!(spares.boxes.len(), MOST);
+        (0..2 * config::COLD_BOXES).for_each(|_| spares.give(Box::default()));
+        assert_eq!(spares.boxes.len(), config::COLD_BOXES);
     }
 }

@@ -390,6 +390,13 @@ pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 /// half a megabyte of addresses and no memory.
 pub(crate) const FIRST_CONNECTIONS: usize = 4096;
 
+/// Boxes for the rare fields of a connection that wait to be used again, about 80 KiB of them.
+/// More would serve a loop in which more connections at once begin and end to need one.
+pub(crate) const COLD_BOXES: usize = 256;
+
+/// Timers that such a box has room for while it waits; the room for more is freed.
+pub(crate) const COLD_TIMERS: usize = 4;
+
 /// How much longer the next batch of accepts is when re-arming shows that more clients wait:
 /// from one to the whole budget in two steps.
 pub(crate) const BATCH_GROWTH: u32 = 8;

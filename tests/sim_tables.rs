@@ -140,6 +140,23 @@ fn an_errno_of_one_client_never_ends_a_listener() {
 }
 
 #[test]
+fn clients_from_before_the_options_were_set_do_not_cost_those_that_follow() {
+    let (mut world, addr) = world();
+    world.faults().inherit_options(false);
+    world.clear_calls();
+    let old = connect_all(&mut world, addr, 3);
+    world.run();
+    world.faults().inherit_options(true);
+    let new = connect_all(&mut world, addr, 13);
+    world.run();
+    for client in old.into_iter().chain(new) {
+        assert_served(&mut world, client);
+    }
+    // The fourth client is looked at, and has them.
+    assert_eq!(world.calls(Call::SetOption), 3);
+}
+
+#[test]
 fn an_errno_storm_costs_its_budget_per_turn_and_no_client() {
     for rearm in [true, false] {
         let (mut world, addr) = world();
