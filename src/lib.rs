@@ -140,7 +140,6 @@ mod handler;
 mod inherit;
 mod input;
 mod kernel;
-#[cfg(test)]
 mod layer;
 mod listener;
 mod messages;
@@ -174,6 +173,7 @@ pub use handler::{Closed, Deadline, Handler};
 pub use inherit::{Inherited, inherited};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
+pub use layer::{Layer, Progress};
 pub use listener::Listen;
 pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
