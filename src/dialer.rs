@@ -144,8 +144,23 @@ impl Dial {
         }
     }
 
+    /// The IP address that was asked for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn literal(&self) -> Option<IpAddr> {
+        match &self.target {
+            Target::Endpoint(endpoint) => endpoint.literal(),
+            Target::Adopted(..) => None,
+        }
+    }
+
+    /// This dial cannot be what was asked for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn unfit(&self, cause: Cause) -> Error {
+        Error::new(Op::Dial, Some(self.network()), Some(self.place()), cause)
+    }
+
     /// The name that has to be looked up first.
-    fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match &self.target {
             Target::Endpoint(endpoint) => endpoint.name(),
             Target::Adopted(..) => None,

@@ -156,6 +156,8 @@ pub mod sim;
 mod sources;
 mod stats;
 mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod token;
 mod unix_path;
 mod watch;
@@ -203,6 +205,9 @@ mod docs {
     mod errors {}
     #[doc = include_str!("../docs/from-go.md")]
     mod from_go {}
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/tls.md")]
+    mod tls {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../docs/platforms.md")]

@@ -691,6 +691,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn tell_handshake(&mut self, token: Token) {
+        self.core.engine.stats.handshakes += 1;
         self.callback(token, "on_handshake", |handler, conn, session, _| {
             handler.on_handshake(conn, session)
         });

@@ -37,6 +37,8 @@ pub(crate) struct Layered {
     handshake_until: Nanos,
     /// The handshake is over, and the handler has not been told.
     is_news: bool,
+    /// The handshake has succeeded.
+    has_agreed: bool,
     /// The layer was put there by the callback that runs: what that leaves of its input is not
     /// plain.
     is_fresh: bool,
@@ -64,6 +66,7 @@ impl Layered {
             pieces: VecDeque::new(),
             handshake_until,
             is_news: false,
+            has_agreed: false,
             is_fresh: true,
             is_closed: false,
             is_broken: false,
@@ -112,6 +115,9 @@ impl Layered {
     /// Gives everything back; answers how many plain bytes have not left.
     pub(super) fn retire(mut self, engine: &mut Engine) -> usize {
         engine.account(self.stash.len() + self.held(), 0);
+        if !self.has_agreed {
+            engine.stats.handshakes_failed += 1;
+        }
         let under_way: usize = self.pieces.iter().map(|piece| piece.plain).sum();
         let held = self.held.take().map_or(0, |mut held| {
             let bytes = held.clear(&mut engine.pool);
@@ -123,39 +129,14 @@ impl Layered {
 
     /// What the layer has done to whatever it was given.
     fn note_progress(&mut self) {
-        if self.handshake_until != NEVER && self.layer.progress() != Progress::Handshake {
+        if self.failure.is_none()
+            && self.handshake_until != NEVER
+            && self.layer.progress() != Progress::Handshake
+        {
             self.handshake_until = NEVER;
             self.is_news = true;
+            self.has_agreed = true;
         }
-    }
-
-    /// Hands wire bytes over, and keeps those that are not taken.
-    fn feed(&mut self, wire: &[u8]) -> io::Result<()> {
-        let mut rest = wire;
-        while !rest.is_empty() && self.layer.progress() != Progress::Ended {
-            let was_in_handshake = self.shakes_hands();
-            let taken = self.layer.receive(rest)?.min(rest.len());
-            rest = &rest[taken..];
-            self.note_progress();
-            if taken == 0 || was_in_handshake != self.shakes_hands() {
-                break;
-            }
-        }
-        if self.layer.progress() != Progress::Ended {
-            self.stash.extend_from_slice(rest);
-        }
-        Ok(())
-    }
-
-    fn feed_stash(&mut self) -> io::Result<()> {
-        if self.stash.is_empty() {
-            return Ok(());
-        }
-        let stash = mem::take(&mut self.stash);
-        let before = stash.len();
-        self.feed(&stash)?;
-        debug_assert!(self.stash.len() <= before);
-        Ok(())
     }
 }
 
@@ -532,33 +513,49 @@ impl Connection {
 }
 
 impl Layered {
-    /// Gives the layer what is kept and what came; answers the plain bytes that are in it.
+    /// Gives the layer what was kept, or else what came; answers the plain bytes that are in
+    /// it. Stops short where the handshake ends: what follows is for whoever has been told.
     fn digest(&mut self, plain: &mut [u8], wire: &[u8]) -> Result<usize, CloseReason> {
-        let mut n = 0;
-        let mut fed = self.feed(wire);
-        while !self.is_news {
+        let mut kept = mem::take(&mut self.stash);
+        let (n, taken) = self.pass(plain, if kept.is_empty() { wire } else { &kept });
+        if self.failure.is_some() || self.layer.progress() == Progress::Ended {
+            kept.clear();
+        } else if kept.is_empty() {
+            kept.extend_from_slice(&wire[taken..]);
+        } else {
+            kept.drain(..taken);
+        }
+        // An idle connection holds no buffer.
+        self.stash = if kept.is_empty() { Vec::new() } else { kept };
+        match self.failure.take_if(|_| n == 0 && !self.is_news) {
+            Some(failure) => Err(CloseReason::Layer(failure)),
+            None => Ok(n),
+        }
+    }
+
+    /// How many plain bytes came out, and how many wire bytes went in.
+    fn pass(&mut self, plain: &mut [u8], wire: &[u8]) -> (usize, usize) {
+        let (mut n, mut taken) = (0, 0);
+        while !self.is_news && n < plain.len() {
             let got = self.layer.read(&mut plain[n..]).min(plain.len() - n);
             n += got;
-            let before = self.stash.len();
-            if fed.is_err() || n == plain.len() || (got == 0 && before == 0) {
-                break;
+            let is_over = self.failure.is_some() || self.layer.progress() == Progress::Ended;
+            if taken == wire.len() || is_over {
+                if got == 0 {
+                    break;
+                }
+                continue;
             }
-            fed = self.feed_stash();
-            if got == 0 && self.stash.len() == before && fed.is_ok() {
-                break;
+            match self.layer.receive(&wire[taken..]) {
+                Ok(0) if got == 0 => {
+                    let why = "the layer takes nothing and gives nothing";
+                    self.failure = Some(io::Error::other(why));
+                }
+                Ok(more) => taken += more.min(wire.len() - taken),
+                Err(failure) => self.failure = Some(failure),
             }
+            self.note_progress();
         }
-        self.failure = self.failure.take().or(fed.err());
-        if n > 0 || self.is_news {
-            return Ok(n);
-        }
-        if let Some(failure) = self.failure.take() {
-            return Err(CloseReason::Layer(failure));
-        }
-        if !self.stash.is_empty() {
-            let why = "the layer takes nothing and gives nothing";
-            return Err(CloseReason::Layer(io::Error::other(why)));
-        }
-        Ok(0)
+        (n, taken)
     }
 }
