@@ -97,12 +97,14 @@ pub(crate) struct Fault {
 pub(crate) struct Readiness(pub(crate) u8);
 
 impl Readiness {
+    // The bits of the first two are those that epoll has for them, so that most reports need no
+    // translation.
     /// A read may make progress: bytes, the end of the stream, or an error.
     pub(crate) const READABLE: Self = Self(1);
     /// A write may make progress, or would report an error.
-    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    pub(crate) const WRITABLE: Self = Self(1 << 2);
     /// The peer has sent FIN (EPOLLRDHUP, EV_EOF): read until 0, a short read is not the end.
-    pub(crate) const READ_CLOSED: Self = Self(1 << 2);
+    pub(crate) const READ_CLOSED: Self = Self(1 << 1);
     /// Both directions are down (EPOLLHUP), or the peer will take no more.
     pub(crate) const WRITE_CLOSED: Self = Self(1 << 3);
     /// An error is pending on the socket (EPOLLERR).
@@ -142,8 +144,8 @@ impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [
             "readable",
-            "writable",
             "read-closed",
+            "writable",
             "write-closed",
             "error",
             "urgent",

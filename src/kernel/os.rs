@@ -30,8 +30,12 @@ use socket2::{SockRef, Socket};
 
 mod batches;
 mod control;
+#[cfg(target_os = "linux")]
+mod epoll;
 mod handover;
 mod inherited;
+#[cfg(not(target_os = "linux"))]
+mod kqueue;
 mod limits;
 mod names;
 mod options;
@@ -43,7 +47,11 @@ mod sockets;
 mod tests;
 mod unix;
 
+#[cfg(target_os = "linux")]
+use self::epoll::Arrivals;
 pub(crate) use self::inherited::inherited;
+#[cfg(not(target_os = "linux"))]
+use self::kqueue::Arrivals;
 use self::limits::{FALLBACK_BACKLOG, FALLBACK_DESCRIPTORS};
 use self::limits::{count, descriptor_limits, highest_soft_limit, system_backlog};
 use self::names::to_addr;
@@ -83,7 +91,7 @@ pub(crate) struct OsKernel {
     epoch: Instant,
     /// The epoch by the system's own count.
     began: Nanos,
-    buffer: mio::Events,
+    buffer: Arrivals,
     /// Events the buffer may grow to.
     max_events: usize,
     /// How long a wait goes without sleep; zero: it sleeps at once.
@@ -111,7 +119,7 @@ impl OsKernel {
             poll,
             epoch,
             began,
-            buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
+            buffer: Arrivals::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
             busy_poll: Duration::ZERO,
             spun: Duration::ZERO,
@@ -133,7 +141,7 @@ impl OsKernel {
         let mut left = timeout;
         loop {
             let piece = left.map(|left| left.min(longest));
-            self.poll.poll(&mut self.buffer, piece)?;
+            self.buffer.wait(&mut self.poll, piece)?;
             if !self.buffer.is_empty() || piece == left {
                 return Ok(());
             }
@@ -145,7 +153,7 @@ impl OsKernel {
     /// bound before a first poll has come back empty, so what is there already costs no look
     /// at the clock, and neither does a poll that must not wait.
     fn spin_then_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+        self.buffer.wait(&mut self.poll, Some(Duration::ZERO))?;
         if !self.buffer.is_empty() || timeout == Some(Duration::ZERO) {
             return Ok(());
         }
@@ -164,7 +172,7 @@ impl OsKernel {
     fn spin(&mut self, bound: Duration) -> io::Result<Duration> {
         let began = Instant::now();
         loop {
-            self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
+            self.buffer.wait(&mut self.poll, Some(Duration::ZERO))?;
             let spent = began.elapsed();
             if !self.buffer.is_empty() || spent >= bound {
                 return Ok(spent);
@@ -178,7 +186,7 @@ impl OsKernel {
         let capacity = self.buffer.capacity();
         if came >= capacity && capacity < self.max_events {
             let doubled = capacity.saturating_mul(2).min(self.max_events);
-            self.buffer = mio::Events::with_capacity(doubled);
+            self.buffer = Arrivals::with_capacity(doubled);
         }
     }
 }
@@ -210,9 +218,7 @@ impl Kernel for OsKernel {
         waited.map_err(errno)?;
         // No more than the buffer holds can come, so that nothing is checked event by event.
         events.reserve(self.buffer.capacity());
-        for event in &self.buffer {
-            events.push(from_mio(event));
-        }
+        self.buffer.tell(events);
         self.grow(events.len());
         Ok(())
     }
@@ -568,6 +574,7 @@ fn to_mio(token: Token) -> mio::Token {
     mio::Token(token.bits() as usize)
 }
 
+#[cfg(any(test, not(target_os = "linux")))]
 fn from_mio(event: &mio::event::Event) -> Event {
     Event {
         token: Token::from_bits(event.token().0 as u64),
