@@ -22,7 +22,7 @@ use crate::fd::{self, Received, Sent};
 use crate::flags::Flags;
 use crate::handler::{Closed, Deadline};
 use crate::input::Leftover;
-use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, PeerCred, Readiness, Transport};
+use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, Moved, PeerCred, Readiness, Transport};
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::peer::Peer;
@@ -343,32 +343,96 @@ impl Connection {
         }
     }
 
-    /// Whether the event says no more than that bytes have come, or the end, and nothing else is
-    /// to be known of this connection: one receive, one callback and one send are all there is
-    /// to it.
+    /// Whether nothing is to be known of this connection but that bytes come and go: if that is
+    /// what an event says, one receive, one callback and one send are all there is to it.
     #[inline]
-    pub(crate) fn is_plain(&self, ready: Readiness) -> bool {
-        self.flags.is(Flags::PLAIN)
-            && ready.is_plain_read()
-            && self.out.is_none()
-            && self.cold.as_ref().is_none_or(|cold| cold.lets_be_plain())
+    pub(crate) fn is_plain(&self) -> bool {
+        if !self.flags.is(Flags::PLAIN) || self.out.is_some() {
+            return false;
+        }
+        match &self.cold {
+            None => true,
+            Some(cold) => cold.lets_be_plain(),
+        }
     }
 
-    /// The first read of a plain connection, into the whole of the shared buffer.
+    /// The one read of a plain connection, into the whole of the shared buffer. If it answers
+    /// as most do, with some bytes that do not fill it, the socket is drained and the
+    /// connection as plain as before; else the answer is for
+    /// [`received_first`](Self::received_first).
     #[inline]
-    pub(crate) fn fill_plain(
+    pub(crate) fn receive_plain(
+        &mut self,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Result<usize, Moved> {
+        engine.stats.reads += 1;
+        let n = engine.kernel.recv_some(self.fd, shared)?;
+        self.active_at = engine.clock.nanos;
+        self.gained(n, engine);
+        Ok(n)
+    }
+
+    /// The same, where the event says that the end is behind the bytes.
+    pub(crate) fn receive_last(
         &mut self,
         ready: Readiness,
         engine: &mut Engine,
         shared: &mut [u8],
     ) -> Option<usize> {
-        self.set(Flags::READABLE);
-        if ready.contains(Readiness::READ_CLOSED) {
-            self.set(Flags::FIN_SEEN);
-        }
-        let n = self.receive(engine, shared)?;
+        engine.stats.reads += 1;
+        let moved = engine.kernel.recv(self.fd, shared);
+        self.received_first(moved, ready, engine, shared)
+    }
+
+    /// What else the first read may have come to.
+    pub(crate) fn received_first(
+        &mut self,
+        moved: Moved,
+        ready: Readiness,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Option<usize> {
+        self.mark(ready);
+        let received = fd::after_read(moved, engine.kernel.as_mut(), self.fd, shared);
+        let n = self.received(received, engine, shared)?;
         self.gained(n, engine);
         Some(n)
+    }
+
+    /// A callback of a plain connection begins.
+    #[inline]
+    pub(crate) fn begin_plain_callback(&self, engine: &mut Engine) {
+        let most = self.gather_most(engine);
+        engine.begin_callback(self.token, Some(most));
+    }
+
+    /// Sends what the callback of a plain connection has gathered, if that is all that came of
+    /// it. `false`: there is more to see to.
+    #[inline(always)]
+    pub(crate) fn ship_plain(&mut self, engine: &mut Engine) -> bool {
+        let len = engine.gather.len();
+        if len > 0 {
+            engine.stats.writes += 1;
+            if let Err(moved) = engine.kernel.send_all(self.fd, &engine.gather) {
+                self.sent_first(moved, engine);
+                return false;
+            }
+            // Nothing else can be due: the turn's time was noted by the read.
+            self.bytes_written += len as u64;
+            engine.stats.bytes_written += len as u64;
+            engine.gather.clear();
+        }
+        engine.current = NOBODY;
+        true
+    }
+
+    /// What else that send may have come to.
+    #[cold]
+    fn sent_first(&mut self, moved: Moved, engine: &mut Engine) {
+        let kernel = engine.kernel.as_mut();
+        let sent = fd::after_write(moved, kernel, self.fd, &engine.gather);
+        self.gathered_sent(sent, engine);
     }
 
     fn mark(&mut self, ready: Readiness) {
@@ -501,6 +565,16 @@ impl Connection {
         } else {
             fd::read(engine.kernel.as_mut(), self.fd, buffer)
         };
+        self.received(received, engine, buffer)
+    }
+
+    #[inline]
+    fn received(
+        &mut self,
+        received: Received,
+        engine: &mut Engine,
+        buffer: &mut [u8],
+    ) -> Option<usize> {
         let Received::Bytes(n) = received else {
             return self.received_no_bytes(received, engine);
         };
@@ -720,7 +794,6 @@ impl Connection {
     }
 
     /// Ends the gathering when the callback has returned: sent at once, queued if it cannot be.
-    #[inline]
     pub(crate) fn ship(&mut self, engine: &mut Engine) {
         if !engine.gather.is_empty() {
             if self.flags.is(Flags::SENDS) {
@@ -732,7 +805,6 @@ impl Connection {
         engine.current = NOBODY;
     }
 
-    #[inline]
     fn send_gathered(&mut self, engine: &mut Engine) {
         #[cfg(test)]
         if self.layer().is_some() {
@@ -740,6 +812,10 @@ impl Connection {
         }
         engine.stats.writes += 1;
         let sent = fd::write(engine.kernel.as_mut(), self.fd, &engine.gather);
+        self.gathered_sent(sent, engine);
+    }
+
+    fn gathered_sent(&mut self, sent: Sent, engine: &mut Engine) {
         let taken = self.after_send(sent, engine).unwrap_or(0);
         self.bytes_written += taken as u64;
         engine.stats.bytes_written += taken as u64;

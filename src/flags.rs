@@ -113,10 +113,10 @@ impl Flags {
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
     };
 
-    /// Nothing has been said of the connection but that bytes come and go, and nothing is to
-    /// be done for it.
+    /// Nothing has been said of the connection but that bytes come and go, all that came has
+    /// been read, and nothing is to be done for it.
     pub(crate) const PLAIN: Pattern = Pattern {
-        of: Self(!(Self::READABLE.0 | Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
+        of: Self(!(Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
     };
 

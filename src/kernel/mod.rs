@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::{Addr, Network, UnixAddr};
-use crate::timer::Nanos;
+use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -121,9 +121,16 @@ impl Readiness {
         self.0 |= other.0;
     }
 
-    /// Bytes have come, perhaps room for others, perhaps the end: nothing else.
+    /// Bytes have come, perhaps room for others: nothing else.
+    #[inline]
     pub(crate) fn is_plain_read(self) -> bool {
-        self.0 & !(Self::WRITABLE.0 | Self::READ_CLOSED.0) == Self::READABLE.0
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0
+    }
+
+    /// The same, and the end behind them.
+    #[inline]
+    pub(crate) fn is_last_read(self) -> bool {
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0 | Self::READ_CLOSED.0
     }
 
     /// This, or nothing; without a branch.
@@ -668,6 +675,97 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// The simulated kernel, if that is what this is.
     fn sim(&mut self) -> Option<&mut sim::SimKernel> {
         None
+    }
+}
+
+/// The kernel of one loop.
+///
+/// That of the system is known by its type: the calls that each request makes are plain calls,
+/// and not looked up in a table. All other verbs are those of the trait.
+#[derive(Debug)]
+pub(crate) enum AnyKernel {
+    System(Box<os::OsKernel>),
+    Other(Box<dyn Kernel>),
+}
+
+impl AnyKernel {
+    /// As [`Kernel::poll`], at most `wait` long; [`NEVER`] is for ever.
+    #[inline]
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, wait: Nanos) -> Result<(), Errno> {
+        match self {
+            Self::System(kernel) => kernel.poll_for(events, wait),
+            Self::Other(kernel) => {
+                let timeout = (wait != NEVER).then(|| Duration::from_nanos(wait));
+                kernel.poll(events, timeout)
+            }
+        }
+    }
+
+    /// As [`Kernel::nanos`].
+    #[inline]
+    pub(crate) fn nanos(&mut self) -> Nanos {
+        match self {
+            Self::System(kernel) => kernel.since_epoch(),
+            Self::Other(kernel) => kernel.nanos(),
+        }
+    }
+
+    /// As [`Kernel::recv`], for what it answers mostly: some bytes, fewer than there is room
+    /// for. `Err` is any other answer.
+    #[inline(always)]
+    pub(crate) fn recv_some(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Moved> {
+        match self {
+            Self::System(_) => os::recv_some(fd, buffer),
+            Self::Other(kernel) => {
+                let moved = kernel.recv(fd, buffer);
+                let n = moved.0 as usize;
+                if n != 0 && n < buffer.len() {
+                    Ok(n)
+                } else {
+                    Err(moved)
+                }
+            }
+        }
+    }
+
+    /// As [`Kernel::send`], for what it answers mostly: all of them. `Err` is any other answer.
+    #[inline(always)]
+    pub(crate) fn send_all(&mut self, fd: Fd, bytes: &[u8]) -> Result<(), Moved> {
+        match self {
+            Self::System(_) => os::send_all(fd, bytes),
+            Self::Other(kernel) => {
+                let moved = kernel.send(fd, bytes);
+                if moved.0 as usize == bytes.len() {
+                    Ok(())
+                } else {
+                    Err(moved)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn as_mut(&mut self) -> &mut (dyn Kernel + 'static) {
+        match self {
+            Self::System(kernel) => kernel.as_mut(),
+            Self::Other(kernel) => kernel.as_mut(),
+        }
+    }
+}
+
+impl std::ops::Deref for AnyKernel {
+    type Target = dyn Kernel;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::System(kernel) => kernel.as_ref(),
+            Self::Other(kernel) => kernel.as_ref(),
+        }
+    }
+}
+
+impl std::ops::DerefMut for AnyKernel {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.as_mut()
     }
 }
 

@@ -8,10 +8,10 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use super::Readiness;
 use crate::kernel::Event;
+use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
 const IN: u32 = libc::EPOLLIN as u32;
@@ -28,7 +28,7 @@ const _: () = assert!(IN == Readiness::READABLE.0 as u32 && OUT == Readiness::WR
 /// What it says when the peer has finished.
 const LAST: u32 = IN | OUT | RDHUP;
 
-const NANOS_PER_MILLI: u32 = 1_000_000;
+const NANOS_PER_MILLI: Nanos = 1_000_000;
 
 /// What a wait has brought, as the kernel wrote it.
 #[derive(Debug)]
@@ -51,16 +51,12 @@ impl Arrivals {
         self.events.is_empty()
     }
 
-    /// Waits at most `timeout` (`None`: for ever), which is no longer than the system can count,
+    /// Waits at most `timeout` ([`NEVER`]: for ever), which is no longer than the system can count,
     /// and replaces what the last wait brought.
-    pub(super) fn wait(
-        &mut self,
-        poll: &mut mio::Poll,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&mut self, poll: &mut mio::Poll, timeout: Nanos) -> io::Result<()> {
         self.events.clear();
         let room = libc::c_int::try_from(self.events.capacity()).unwrap_or(libc::c_int::MAX);
-        let timeout = timeout.map_or(-1, millis);
+        let timeout = millis(timeout);
         // SAFETY: there is room for `room` events behind the pointer, and the call writes no
         // more than that.
         let came = unsafe {
@@ -85,10 +81,12 @@ impl Arrivals {
 }
 
 /// Whole milliseconds, rounded up: never early, and a short wait is no poll.
-fn millis(timeout: Duration) -> libc::c_int {
-    let part = timeout.subsec_nanos().div_ceil(NANOS_PER_MILLI);
-    let whole = timeout.as_secs().saturating_mul(1_000);
-    libc::c_int::try_from(whole.saturating_add(u64::from(part))).unwrap_or(libc::c_int::MAX)
+fn millis(timeout: Nanos) -> libc::c_int {
+    if timeout == NEVER {
+        return -1;
+    }
+    let whole = timeout.saturating_add(NANOS_PER_MILLI - 1) / NANOS_PER_MILLI;
+    libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
 }
 
 #[inline]
@@ -138,9 +136,10 @@ mod tests {
     #[test]
     fn a_wait_is_rounded_up() {
         for (nanos, expected) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
-            assert_eq!(millis(Duration::from_nanos(nanos)), expected);
+            assert_eq!(millis(nanos), expected);
         }
-        assert_eq!(millis(Duration::from_secs(86_400)), 86_400_000);
-        assert_eq!(millis(Duration::MAX), libc::c_int::MAX);
+        assert_eq!(millis(86_400 * 1_000 * NANOS_PER_MILLI), 86_400_000);
+        assert_eq!(millis(NEVER - 1), libc::c_int::MAX);
+        assert_eq!(millis(NEVER), -1);
     }
 }

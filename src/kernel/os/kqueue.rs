@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::from_mio;
 use crate::kernel::Event;
+use crate::timer::{NEVER, Nanos};
 
 /// What a wait has brought, as mio keeps it.
 #[derive(Debug)]
@@ -29,13 +30,10 @@ impl Arrivals {
         self.events.is_empty()
     }
 
-    /// Waits at most `timeout` (`None`: for ever), which is no longer than the system can count,
+    /// Waits at most `timeout` ([`NEVER`]: for ever), which is no longer than the system can count,
     /// and replaces what the last wait brought.
-    pub(super) fn wait(
-        &mut self,
-        poll: &mut mio::Poll,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    pub(super) fn wait(&mut self, poll: &mut mio::Poll, timeout: Nanos) -> io::Result<()> {
+        let timeout = (timeout != NEVER).then(|| Duration::from_nanos(timeout));
         poll.poll(&mut self.events, timeout)
     }
 
