@@ -25,7 +25,7 @@ use crate::input::Leftover;
 use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, Moved, PeerCred, Readiness, Transport};
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
-use crate::peer::Peer;
+use crate::peer::{Peer, Remote};
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, Owner, TimerId, Token};
@@ -117,31 +117,37 @@ impl Connection {
     pub(crate) fn new(
         token: Token,
         fd: Fd,
-        peer: Addr,
+        remote: Remote,
         transport: Transport,
         origin: Token,
         owner: Owner,
         engine: &mut Engine,
     ) -> Self {
-        let mut conn = Self {
+        let flags = Flags::of_a_new(&remote, transport);
+        let (peer, cold) = match remote {
+            Remote::Packed(peer) => (peer, None),
+            Remote::Unpacked(addr) => {
+                let mut cold = engine.spares.take();
+                cold.peer = Some(addr);
+                (Peer::ELSEWHERE, Some(cold))
+            }
+        };
+        Self {
             token,
             fd,
-            flags: Flags::of_a_new(&peer, transport),
+            flags,
             owner,
             origin,
-            peer: Peer::ELSEWHERE,
+            peer,
             out: None,
-            cold: None,
+            cold,
             active_at: engine.clock.nanos,
             entry: None,
             bytes_read: 0,
             bytes_written: 0,
-        };
-        conn.set_peer(peer, engine);
-        conn
+        }
     }
 
-    #[inline]
     fn set_peer(&mut self, peer: Addr, engine: &mut Engine) {
         match Peer::pack(&peer) {
             Some(packed) => {
@@ -181,6 +187,7 @@ impl Connection {
         owner: Owner,
         engine: &mut Engine,
     ) -> Self {
+        let remote = Remote::from(remote);
         let mut conn = Self::new(token, fd, remote, transport, dial, owner, engine);
         conn.set(Flags::CONNECTING);
         conn
@@ -373,16 +380,33 @@ impl Connection {
         Ok(n)
     }
 
-    /// The same, where the event says that the end is behind the bytes.
-    pub(crate) fn receive_last(
+    /// The same, where the event says that the end is behind the bytes: `Ok` if it was all that
+    /// was left, and the handler is to be told.
+    #[inline]
+    pub(crate) fn receive_end(
         &mut self,
-        ready: Readiness,
         engine: &mut Engine,
         shared: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Result<(), Moved> {
         engine.stats.reads += 1;
         let moved = engine.kernel.recv(self.fd, shared);
-        self.received_first(moved, ready, engine, shared)
+        if !moved.is_nothing() {
+            return Err(moved);
+        }
+        self.set(Flags::ENDED);
+        Ok(())
+    }
+
+    /// Ends a plain connection whose handler has closed it when it was told of the end, if there
+    /// is nothing to be sent any more. `false`: there is more to see to.
+    #[inline]
+    pub(crate) fn end_plain(&mut self, engine: &mut Engine) -> bool {
+        let over = self.flags.is(Flags::OVER) && self.out.is_none() && engine.gather.is_empty();
+        if over {
+            engine.current = NOBODY;
+            self.die(CloseReason::Local, engine);
+        }
+        over
     }
 
     /// What else the first read may have come to.
@@ -1194,18 +1218,33 @@ impl Connection {
         }
     }
 
+    /// As the application closes: for the reason that a plain `close()` has at this moment.
+    pub(crate) fn close_here(&mut self, engine: &mut Engine) {
+        if self.has(Flags::EOF) && self.is_open() {
+            self.set(Flags::CLOSING);
+            self.set(Flags::AFTER_EOF);
+            return self.begin_to_close(engine);
+        }
+        let reason = self.local_reason(engine);
+        self.close(reason, engine);
+    }
+
     /// Flush, FIN, bounded drain. The first reason counts.
     pub(crate) fn close(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_open() {
             return;
         }
         self.set(Flags::CLOSING);
-        engine.stop_gathering(self.token);
         match reason {
             CloseReason::Local => {}
             CloseReason::Eof => self.set(Flags::AFTER_EOF),
             other => self.cold_mut(engine).reason = Some(other),
         }
+        self.begin_to_close(engine);
+    }
+
+    fn begin_to_close(&mut self, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
         if self.has(Flags::READABLE) {
@@ -1376,19 +1415,19 @@ impl Connection {
         Ok(fd)
     }
 
-    /// Gives everything back and says how it ended.
-    pub(crate) fn retire(mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
+    /// Gives everything back and says how it ended. What is left is a husk, to be dropped.
+    pub(crate) fn retire(&mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
         engine.freed = true;
-        let mut unread = 0;
-        let mut unsent = 0;
-        if let Some(mut out) = self.out.take() {
-            unsent = out.clear(&mut engine.pool);
-            engine.account(unsent, 0);
-            engine.pool.put_outbound(out);
-        }
-        if self.cold.is_some() {
-            unread = self.retire_cold(engine);
-        }
+        let unsent = if self.out.is_some() {
+            self.retire_output(engine)
+        } else {
+            0
+        };
+        let unread = if self.cold.is_some() {
+            self.retire_cold(engine)
+        } else {
+            0
+        };
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
         }
@@ -1399,8 +1438,19 @@ impl Connection {
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             unread,
-            unsent: unsent as u64,
+            unsent,
         }
+    }
+
+    /// Answers how many bytes the kernel never took.
+    fn retire_output(&mut self, engine: &mut Engine) -> u64 {
+        let Some(mut out) = self.out.take() else {
+            return 0;
+        };
+        let unsent = out.clear(&mut engine.pool);
+        engine.account(unsent, 0);
+        engine.pool.put_outbound(out);
+        unsent as u64
     }
 
     /// Answers how many bytes nobody has read.
@@ -1509,6 +1559,20 @@ impl Connection {
         }
     }
 
+    /// The same for a new connection. One that has no other limit than everybody's has time
+    /// until it is filed.
+    pub(crate) fn arm_new(&mut self, engine: &mut Engine) {
+        let ordinary = self.entry.is_none() && self.cold.is_none();
+        let young = ordinary
+            && engine.idle != NEVER
+            && engine
+                .young
+                .takes(self.token, engine.clock.nanos, engine.idle);
+        if !young {
+            self.arm(engine);
+        }
+    }
+
     /// The wheel has let go of this connection.
     pub(crate) fn unfiled(&mut self) {
         self.entry = None;
@@ -1517,7 +1581,8 @@ impl Connection {
     /// Whether the wheel will look at this connection in time for its next limit.
     pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
         let at = self.next_deadline(engine);
-        at == NEVER || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at)
+        let young = || engine.young.until() <= at && engine.young.holds(self.token);
+        at == NEVER || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at) || young()
     }
 
     /// The first limit that has passed. It is taken off, so that it fires once per setting;

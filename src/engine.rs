@@ -18,6 +18,7 @@ use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, TICK, Wheel};
 use crate::token::{ListenerId, Owner, SocketId, Token};
+use crate::young::Young;
 
 /// No source has this name.
 pub(crate) const NOBODY: Token = Token::WAKE;
@@ -32,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) stall: Nanos,
     pub(crate) clock: Clock,
     pub(crate) wheel: Wheel,
+    /// Connections that are not in the wheel yet.
+    pub(crate) young: Young,
     pub(crate) pool: Pool,
     pub(crate) spares: Spares,
     pub(crate) stats: Stats,
@@ -122,6 +125,7 @@ impl Engine {
             config,
             clock,
             wheel: Wheel::with_room(config::FIRST_CONNECTIONS),
+            young: Young::with_room(config::YOUNG),
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
@@ -175,6 +179,7 @@ impl Engine {
             .wheel
             .next()
             .unwrap_or(NEVER)
+            .min(self.young.until())
             .min(self.stop_at.unwrap_or(NEVER));
         if next == NEVER {
             return most;
@@ -191,7 +196,8 @@ impl Engine {
             | self.connected.len()
             | self.dial_ends.len()
             | self.socket_reports.len();
-        later == 0 && !self.has_ends() && !self.wheel.is_due()
+        let due = self.wheel.is_due() || self.young.until() <= self.clock.nanos;
+        later == 0 && !due && !self.has_ends()
     }
 
     /// Before the first callback, which may come long after the loop was made.

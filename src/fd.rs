@@ -14,12 +14,13 @@ use libc as c;
 
 use crate::address::Addr;
 use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Moved, Packet};
+use crate::peer::Remote;
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
     /// A connection, and who is at its other end.
-    Conn(Fd, Addr),
+    Conn(Fd, Remote),
     /// The queue is empty; the kernel will announce the next client.
     Empty,
     /// That client is gone; others may wait behind it. Counts against the budget.
@@ -133,7 +134,7 @@ pub(crate) fn connected(kernel: &mut dyn Kernel, fd: Fd) -> Verdict {
 /// One accept, with signals retried.
 pub(crate) fn accept(kernel: &mut dyn Kernel, listener: Fd) -> Accepted {
     loop {
-        match kernel.accept(listener) {
+        match kernel.accept_packed(listener) {
             Ok((fd, peer)) => return Accepted::Conn(fd, peer),
             Err(Errno(c::EINTR)) => {}
             Err(errno) => return after_accept(errno),

@@ -160,6 +160,7 @@ mod timer;
 mod token;
 mod unix_path;
 mod watch;
+mod young;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;

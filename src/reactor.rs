@@ -9,11 +9,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::slice;
 use std::time::Duration;
 
-use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled};
 use crate::context::{Conn, Context, Listener};
-use crate::core::Core;
+use crate::core::{Core, Retired};
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
 use crate::engine::{Ending, Engine, NOBODY, Report, SocketReport, nanos, words_of};
@@ -26,6 +25,7 @@ use crate::kernel::os::OsKernel;
 use crate::kernel::{AnyKernel, Batch, Event, Fd, Interest, Moved, Transport};
 use crate::listener::{Listen, Step};
 use crate::packet_socket::PacketSocket;
+use crate::peer::Remote;
 use crate::stats::Stats;
 use crate::timer::{NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
@@ -510,7 +510,7 @@ impl<H: Handler> Reactor<H> {
     fn serve_each(&mut self, progress: &mut Progress<'_>) {
         // Only the long way times callbacks.
         let short = !self.core.engine.times_callbacks;
-        while let Some(&event) = progress.left.next() {
+        for &event in progress.left.by_ref() {
             if !(short && self.exchange(event, &mut progress.offered)) {
                 self.serve_event(event);
             }
@@ -541,7 +541,7 @@ impl<H: Handler> Reactor<H> {
             return false;
         }
         if !ready.is_plain_read() {
-            return self.receive_last(event);
+            return self.take_leave(event, offered);
         }
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return false;
@@ -605,18 +605,46 @@ impl<H: Handler> Reactor<H> {
         self.go_on(event.token, got)
     }
 
-    /// The short way of an event that says that the peer has finished, if this one does.
+    /// The short way of an event that says that the peer has finished, if this one does: one
+    /// receive, one callback, and mostly the end.
     #[inline(never)]
-    fn receive_last(&mut self, event: Event) -> bool {
-        if !event.ready.is_last_read() {
+    fn take_leave(&mut self, event: Event, offered: &mut usize) -> bool {
+        let Event { token, ready } = event;
+        if !ready.is_last_read() {
             return false;
         }
-        let Core { conns, engine, .. } = &mut self.core;
-        let Some(conn) = conns.get_mut(event.token) else {
-            return true;
+        let Self {
+            handler,
+            sessions,
+            core,
+            buffer,
+            ..
+        } = self;
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
+            return false;
         };
-        let got = conn.receive_last(event.ready, engine, &mut self.buffer);
-        self.go_on(event.token, got)
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return false;
+        };
+        if let Err(moved) = conn.receive_end(engine, buffer) {
+            return self.received_first(event, moved);
+        }
+        let owner = conn.owner;
+        conn.begin_plain_callback(engine);
+        engine.stats.callbacks += 1;
+        *offered = 0;
+        let mut input = Input::new(&[]);
+        let outcome = handler.on_eof(&mut Conn::new(core, owner, token), session, &mut input);
+        let Core { conns, engine, .. } = core;
+        if let Some(conn) = conns.get_mut(token)
+            && !(outcome.is_ok() && conn.end_plain(engine))
+        {
+            conn.called_back(Some(outcome), engine);
+            conn.ship(engine);
+            conn.settle(engine);
+        }
+        true
     }
 
     /// Goes on as the long way does after its first read.
@@ -642,13 +670,18 @@ impl<H: Handler> Reactor<H> {
     /// What went through the guard of the short way.
     #[cold]
     fn read_panicked(&mut self, offered: usize, payload: Box<dyn Any + Send>) {
-        let engine = &mut self.core.engine;
+        let Core { conns, engine, .. } = &mut self.core;
         let token = engine.current;
         if token == NOBODY {
             // Nobody's callback was running: the fault is the loop's own, and nothing to hide.
             resume_unwind(payload);
         }
-        engine.panicked("on_read", words_of(payload.as_ref()));
+        // The end is told once, and nothing is read after it.
+        let at_end = conns
+            .get(token)
+            .is_some_and(|conn| conn.has(Flags::EOF_TOLD));
+        let name = if at_end { "on_eof" } else { "on_read" };
+        engine.panicked(name, words_of(payload.as_ref()));
         self.exchanged(token, None, offered, 0);
     }
 
@@ -1087,7 +1120,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Asks the handler whether it wants this client; registers it if so.
-    fn admit(&mut self, listener: Token, fd: Fd, peer: Addr) {
+    fn admit(&mut self, listener: Token, fd: Fd, peer: Remote) {
         let Self {
             handler,
             sessions,
@@ -1155,16 +1188,14 @@ impl<H: Handler> Reactor<H> {
             conn.set(Flags::SHUTDOWN);
             conn.make_ready(engine);
         }
-        conn.arm(engine);
+        conn.arm_new(engine);
         conn.settle(engine);
     }
 
     /// No session, so no `on_close`.
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
-        if let Some(conn) = self.core.remove_conn(token) {
-            conn.retire(CloseReason::Local, &mut self.core.engine);
-        }
+        self.core.retire_conn(token, CloseReason::Local);
     }
 
     /// Before anybody is accepted, if that time had run out when this turn began.
@@ -1330,6 +1361,7 @@ impl<H: Handler> Reactor<H> {
     /// has moved is not due any more. What was due is known since the clock was read: a
     /// timer set for the past since then waits for the next turn.
     fn fire_timers(&mut self) {
+        self.core.file_young();
         while let Some((_, token)) = self.core.engine.wheel.pop_due() {
             match token.kind() {
                 Some(Kind::Conn) => {
@@ -1474,20 +1506,28 @@ impl<H: Handler> Reactor<H> {
             core,
             ..
         } = self;
-        let Some(conn) = core.remove_conn(token) else {
-            // Nobody is told of a datagram socket: the handler has closed it.
+        // Nobody is told of a datagram socket: the handler has closed it.
+        if token.kind() == Some(Kind::Socket) {
             return core.drop_socket(token);
+        }
+        let Some(Retired {
+            owner,
+            origin,
+            closed,
+        }) = core.retire_conn(token, reason)
+        else {
+            return;
         };
         core.engine.stats.closed += 1;
-        let (owner, origin) = (conn.owner, conn.origin);
-        let closed = conn.retire(reason, &mut core.engine);
         let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
             return;
         };
         guarded(core, "on_close", |core| {
             handler.on_close(&mut Context::new(core, owner), session, &closed);
         });
-        core.dialed_ended(origin, closed.id);
+        if origin.kind() == Some(Kind::Dial) {
+            core.dialed_ended(origin, closed.id);
+        }
     }
 
     // For the simulated world.

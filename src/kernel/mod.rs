@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::{Addr, Network, UnixAddr};
+use crate::peer::Remote;
 use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
@@ -62,6 +63,12 @@ impl Moved {
         } else {
             Self(answer)
         }
+    }
+
+    /// Of a read: the end of the stream.
+    #[inline]
+    pub(crate) fn is_nothing(self) -> bool {
+        self.0 == 0
     }
 
     #[inline]
@@ -550,6 +557,11 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     fn queue(&mut self, listener: Fd) -> Result<(u32, u32), Errno>;
     /// One connection off the queue: nonblocking, close-on-exec.
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno>;
+    /// The same; who it is in the form that a connection keeps.
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
+        let (fd, peer) = self.accept(listener)?;
+        Ok((fd, Remote::from(peer)))
+    }
     /// Whether an accepted socket has these options by inheritance. Asked once per listener.
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool;
     /// Sets the options on one socket; the first failure is answered, the rest still tried.
@@ -725,6 +737,15 @@ impl AnyKernel {
                     Err(moved)
                 }
             }
+        }
+    }
+
+    /// As [`Kernel::recv`].
+    #[inline]
+    pub(crate) fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
+        match self {
+            Self::System(_) => os::recv(fd, buffer),
+            Self::Other(kernel) => kernel.recv(fd, buffer),
         }
     }
 

@@ -63,19 +63,25 @@ use super::{
 };
 use crate::address::{Addr, UnixAddr};
 use crate::engine::nanos;
+use crate::peer::Remote;
 use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
 const LOG_TARGET: &str = "windlass::kernel";
 
 /// Most bytes of one read or write call (Go's `maxRW`): macOS and FreeBSD refuse calls of
-/// 2 GiB and more, so a long buffer goes in pieces instead of failing. Linux cuts a long call
-/// short by itself.
-const MAX_CALL_BYTES: usize = if cfg!(target_os = "linux") {
-    usize::MAX
-} else {
-    1 << 30
-};
+/// 2 GiB and more, so a long buffer goes in pieces instead of failing.
+const MAX_CALL_BYTES: usize = 1 << 30;
+
+/// How much of so many bytes one call is asked to move. Linux cuts a long call short by itself.
+#[inline]
+fn of_one_call(bytes: usize) -> usize {
+    if cfg!(target_os = "linux") {
+        bytes
+    } else {
+        bytes.min(MAX_CALL_BYTES)
+    }
+}
 
 /// Longest wait handed to the system in one piece: epoll counts 32-bit milliseconds (24 days),
 /// and NetBSD refuses waits beyond 10⁸ seconds. Longer ones are waited for in pieces.
@@ -106,6 +112,9 @@ pub(crate) struct OsKernel {
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
+    /// Where the system writes who has been accepted.
+    #[cfg(not(target_os = "macos"))]
+    accepted: names::Name,
     random: SplitMix,
 }
 
@@ -131,6 +140,8 @@ impl OsKernel {
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             packets: packets::Table::default(),
+            #[cfg(not(target_os = "macos"))]
+            accepted: names::Name::default(),
             random: SplitMix::seeded(),
         })
     }
@@ -317,11 +328,22 @@ impl Kernel for OsKernel {
     }
 
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
+        let (fd, peer) = self.accept_packed(listener)?;
+        Ok((fd, peer.into()))
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
+        sockets::accept4(listener, &mut self.accepted)
+    }
+
+    #[cfg(target_os = "macos")]
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
         let (socket, peer) = sockets::accept_stream(&SockRef::from(&listener)).map_err(errno)?;
-        // macOS answers an empty address if the peer has gone already. Returning here
-        // closes the socket.
+        // An empty address is answered if the peer has gone already. Returning here closes the
+        // socket.
         let peer = to_addr(&peer).ok_or(Errno(libc::ECONNABORTED))?;
-        Ok((Fd(socket.into_raw_fd()), peer))
+        Ok((Fd(socket.into_raw_fd()), Remote::from(peer)))
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {
@@ -454,7 +476,7 @@ impl Kernel for OsKernel {
     }
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
-        Moved::counted(call_recv(fd, buffer), last_errno)
+        recv(fd, buffer)
     }
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
@@ -561,6 +583,11 @@ pub(super) fn recv_some(fd: Fd, buffer: &mut [u8]) -> Result<usize, Moved> {
     }
 }
 
+#[inline]
+pub(super) fn recv(fd: Fd, buffer: &mut [u8]) -> Moved {
+    Moved::counted(call_recv(fd, buffer), last_errno)
+}
+
 /// All of them.
 #[inline]
 pub(super) fn send_all(fd: Fd, bytes: &[u8]) -> Result<(), Moved> {
@@ -579,14 +606,14 @@ fn unusual(answer: isize) -> Moved {
 
 #[inline]
 fn call_recv(fd: Fd, buffer: &mut [u8]) -> isize {
-    let length = buffer.len().min(MAX_CALL_BYTES);
+    let length = of_one_call(buffer.len());
     // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
     unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) }
 }
 
 #[inline]
 fn call_send(fd: Fd, bytes: &[u8]) -> isize {
-    let length = bytes.len().min(MAX_CALL_BYTES);
+    let length = of_one_call(bytes.len());
     // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
     unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) }
 }
