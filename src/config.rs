@@ -398,6 +398,10 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 
+/// Connections that wait, before they have a place in the timer wheel, for whether they will
+/// need one.
+pub(crate) const YOUNG: usize = 1024;
+
 /// Connections that tables have room for from the start. Until they are used, the room costs
 /// half a megabyte of addresses and no memory.
 pub(crate) const FIRST_CONNECTIONS: usize = 4096;

@@ -161,6 +161,7 @@ pub mod tls;
 mod token;
 mod unix_path;
 mod watch;
+mod young;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;

@@ -66,7 +66,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::kernel::sim::{Peer, SimKernel, Trace};
-use crate::kernel::{Errno, Kernel};
+use crate::kernel::{AnyKernel, Errno, Kernel};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
@@ -147,7 +147,7 @@ impl<H: Handler> World<H> {
         let kernel = SimKernel::new(seed);
         kernel.set_trace(true);
         Self {
-            reactor: Reactor::on_kernel(handler, config, Box::new(kernel)),
+            reactor: Reactor::on_kernel(handler, config, AnyKernel::Other(Box::new(kernel))),
             seed: Seed(seed),
             stopped: false,
         }

@@ -248,6 +248,11 @@ impl Wheel {
         Some((Entry::of(index), token))
     }
 
+    /// Whether [`pop_due`](Self::pop_due) would answer an entry.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.list(DUE).is_empty()
+    }
+
     /// Entries in the wheel, those due and not yet popped included.
     #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
     pub(crate) fn len(&self) -> usize {
