@@ -13,6 +13,7 @@ use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
+use crate::merged::MergedSpares;
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, TICK, Wheel};
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     pub(crate) wheel: Wheel,
     pub(crate) pool: Pool,
     pub(crate) spares: Spares,
+    pub(crate) merged: MergedSpares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
@@ -115,6 +117,7 @@ impl Engine {
         Self {
             pool: Pool::new(config.recycled_bytes),
             spares: Spares::default(),
+            merged: MergedSpares::default(),
             idle: at_least_a_tick(config.idle_timeout),
             stall: at_least_a_tick(config.write_stall_timeout),
             kernel,

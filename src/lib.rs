@@ -143,6 +143,7 @@ mod kernel;
 #[cfg(test)]
 mod layer;
 mod listener;
+mod merged;
 mod messages;
 mod mux;
 mod options;
