@@ -5,7 +5,10 @@
 
 use std::num::NonZeroU32;
 
+use self::lists::{Chunks, List, MARKS, Mark};
 use crate::token::Token;
+
+mod lists;
 
 /// Nanoseconds since the epoch of the loop; they last for 584 years.
 pub(crate) type Nanos = u64;
@@ -34,12 +37,10 @@ const PAST: usize = FAR + 1;
 const DUE: usize = FAR + 2;
 const LISTS: usize = FAR + 3;
 
-/// Written where a list's number would stand: the node is on the free list.
-const FREE: u16 = u16::MAX;
-
-/// Ends a list. No node has this index: tokens have 28 bits of index in each of three
-/// kinds, so the loop runs out of names long before the wheel runs out of nodes.
-const NIL: u32 = u32::MAX;
+/// Void marks that a list may have for each live one, and besides. More would be memory;
+/// fewer, and whoever cancels would go through the list more often.
+const VOID_SHARE: u32 = 1;
+const VOID_LEAST: u32 = 2 * MARKS as u32;
 
 /// A hierarchical timer wheel with a resolution of one millisecond.
 ///
@@ -81,18 +82,31 @@ const NIL: u32 = u32::MAX;
 /// become due with them. No sequence number is needed: entries of one tick always stand in the same
 /// list, lists grow at the back, and a cascade walks from the front.
 ///
+/// # Where an entry is
+///
+/// What is known of an entry is in its node, and a list is a row of marks, eight bytes each,
+/// which name a node and the stamp that it had. Taking an entry out changes the stamp and
+/// touches nothing else: the mark is void, and is thrown away when it is met. So with a million
+/// entries a cancel costs one look into far memory, and not three; and whoever goes through a
+/// list knows many nodes in advance, instead of one from the other.
+///
+/// A list whose last entry is taken out is emptied at once. One with more void marks than live
+/// ones (and [`VOID_LEAST`]) is gone through and rid of them.
+///
 /// # Costs
 ///
 /// | call                              | cost                                          |
 /// |-----------------------------------|-----------------------------------------------|
-/// | `insert`, `cancel`, `refile`, `at`| constant                                      |
+/// | `insert`, `at`                    | constant                                      |
+/// | `cancel`, `refile`                | constant on average, see above                |
 /// | `next`                            | one word per level                            |
 /// | `advance`                         | entries fired and cascaded, not time elapsed  |
-/// | `pop_due`                         | constant                                      |
+/// | `pop_due`                         | constant on average                           |
 ///
 /// Once filed, an entry cascades at most once per level, and on the far list once per era
-/// of 139 years. A node takes 32 bytes and is used again; the memory is that of the highest
-/// number of entries ever held at once.
+/// of 139 years. An entry takes 24 bytes for its node and 8 for each mark, of which there are
+/// about two at most; both are used again. The memory is that of the highest number of entries
+/// ever held at once.
 ///
 /// # Entries
 ///
@@ -107,12 +121,13 @@ pub(crate) struct Wheel {
     /// One bit per slot that is not empty, one word per level.
     occupied: [u64; LEVELS],
     lists: Box<[List; LISTS]>,
+    chunks: Chunks,
     nodes: Vec<Node>,
-    /// Head of the chain of unused nodes.
-    free: u32,
+    /// The first of the chain of unused nodes.
+    free: Place,
     len: usize,
-    /// What was found when somebody asked for the next time to look, and whether an entry has
-    /// moved since.
+    /// What was found when somebody asked for the next time to look, and whether a list has
+    /// another earliest time since.
     next: Option<Nanos>,
     changed: bool,
 }
@@ -146,8 +161,9 @@ impl Wheel {
             tick: 0,
             occupied: [0; LEVELS],
             lists: Box::new([List::EMPTY; LISTS]),
+            chunks: Chunks::with_room(room),
             nodes: Vec::with_capacity(room),
-            free: NIL,
+            free: Place::END,
             len: 0,
             next: None,
             changed: false,
@@ -156,17 +172,19 @@ impl Wheel {
 
     /// Files `token` to fire at `at`; if that time has come, at the next `advance`.
     pub(crate) fn insert(&mut self, at: Nanos, token: Token) -> Entry {
-        let index = self.allocate(at, token);
-        self.push(self.list_of_new(at), index);
+        let list = self.list_of_new(at);
+        let mark = self.allocate(at, token, Place::on(list));
+        self.push(list, mark, at);
         self.len += 1;
-        Entry::of(index)
+        Entry::of(mark.node)
     }
 
     /// Takes the entry out, also when it is due and not yet popped. It is void from now on.
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
-            self.unlink(entry.index());
+            let list = self.list_of(entry.index());
             self.release(entry.index());
+            self.lost_one(list);
         }
     }
 
@@ -174,16 +192,19 @@ impl Wheel {
     /// that is due and not yet popped will not be popped in this round.
     pub(crate) fn refile(&mut self, entry: Entry, at: Nanos) {
         if self.is_live(entry) {
-            self.unlink(entry.index());
-            self.node_mut(entry.index()).at = at;
-            self.push(self.list_of_new(at), entry.index());
+            let (before, list) = (self.list_of(entry.index()), self.list_of_new(at));
+            let node = self.node_mut(entry.index());
+            (node.at, node.place) = (at, Place::on(list));
+            let mark = node.mark_anew(entry.index());
+            self.push(list, mark, at);
+            self.lost_one(before);
         }
     }
 
     /// The time the entry was last filed for, to the nanosecond.
     pub(crate) fn at(&self, entry: Entry) -> Nanos {
         debug_assert!(
-            self.node(entry.index()).list != FREE,
+            !self.node(entry.index()).place.is_unused(),
             "a void entry was asked for"
         );
         self.node(entry.index()).at
@@ -238,14 +259,23 @@ impl Wheel {
     /// Takes the first due entry out and hands it over; the `Entry` is void from now on.
     /// Entries inserted or refiled since the last `advance` are not among them.
     pub(crate) fn pop_due(&mut self) -> Option<(Entry, Token)> {
-        let index = self.list(DUE).head;
-        if index == NIL {
-            return None;
+        loop {
+            let Self {
+                chunks,
+                lists,
+                nodes,
+                ..
+            } = self;
+            let is_void = |mark: Mark| nodes[mark.node as usize].stamp != mark.stamp;
+            let mark = chunks.pop(&mut lists[DUE], is_void)?;
+            // It may have been taken out since its chunk was looked through.
+            if !is_void(mark) {
+                let token = self.node(mark.node).token;
+                self.release(mark.node);
+                self.lost_one(DUE);
+                return Some((Entry::of(mark.node), token));
+            }
         }
-        let token = self.node(index).token;
-        self.unlink(index);
-        self.release(index);
-        Some((Entry::of(index), token))
     }
 
     /// Entries in the wheel, those due and not yet popped included.
@@ -261,7 +291,7 @@ impl Wheel {
 
     /// A void entry is a bug of its owner: loud in a debug build, without effect otherwise.
     fn is_live(&self, entry: Entry) -> bool {
-        let live = self.node(entry.index()).list != FREE;
+        let live = !self.node(entry.index()).place.is_unused();
         debug_assert!(live, "a void entry was used");
         live
     }
@@ -281,14 +311,36 @@ impl Wheel {
 
     /// Files the entries of one list anew, from the front, now that the wheel's tick moved.
     fn spread(&mut self, list: usize) {
-        let mut index = self.take(list);
-        while index != NIL {
-            let Node { at, next, .. } = *self.node(index);
-            let tick = tick_after(at);
-            let due = list == PAST || tick <= self.tick;
-            let target = if due { DUE } else { self.slot_of(tick) };
-            self.push(target, index);
-            index = next;
+        let entries = self.take(list);
+        if list < SLOTS {
+            // All of them are for this very tick.
+            return self.chunks.append(&mut self.lists[DUE], entries);
+        }
+        if list == PAST {
+            return self.sift(entries, |wheel, index, _| {
+                wheel.node_mut(index).place = Place::DUE;
+                DUE
+            });
+        }
+        self.sift(entries, |wheel, _, at| wheel.list_at(tick_after(at)));
+    }
+
+    /// Files what is live of some entries, in order, on the list that is right for each.
+    fn sift(&mut self, mut entries: List, right: impl Fn(&mut Self, u32, Nanos) -> usize) {
+        while let Some(chunk) = self.chunks.take_first(&mut entries) {
+            // All nodes are looked at before anything is done about one, so that none of these
+            // looks waits for another.
+            let mut times = [None; MARKS];
+            for (time, mark) in times.iter_mut().zip(chunk.marks()) {
+                let node = self.node(mark.node);
+                *time = (node.stamp == mark.stamp).then_some(node.at);
+            }
+            for (time, &mark) in times.into_iter().zip(chunk.marks()) {
+                if let Some(at) = time {
+                    let list = right(self, mark.node, at);
+                    self.push(list, mark, at);
+                }
+            }
         }
     }
 
@@ -297,6 +349,15 @@ impl Wheel {
             PAST
         } else {
             self.slot_of(tick_after(at))
+        }
+    }
+
+    /// Where an entry for any tick belongs, unless it was late when it was filed.
+    fn list_at(&self, tick: u64) -> usize {
+        if tick <= self.tick {
+            DUE
+        } else {
+            self.slot_of(tick)
         }
     }
 
@@ -312,90 +373,76 @@ impl Wheel {
         level as usize * SLOTS + slot
     }
 
-    /// Empties a list and returns its first node; the nodes stay chained by `next`.
-    fn take(&mut self, list: usize) -> u32 {
+    /// Where an entry stands.
+    fn list_of(&self, index: u32) -> usize {
+        let node = self.node(index);
+        match node.place {
+            Place::PASSED => PAST,
+            Place::DUE => DUE,
+            _ => self.list_at(tick_after(node.at)),
+        }
+    }
+
+    /// Empties a list, and hands over what was in it.
+    fn take(&mut self, list: usize) -> List {
         self.changed = true;
         self.mark_empty(list);
-        std::mem::replace(self.list_mut(list), List::EMPTY).head
+        std::mem::replace(self.list_mut(list), List::EMPTY)
     }
 
-    /// Appends a node that is on no list.
-    fn push(&mut self, list: usize, index: u32) {
-        self.changed = true;
-        let tail = self.list(list).tail;
-        let node = self.node_mut(index);
-        node.list = list as u16;
-        node.prev = tail;
-        node.next = NIL;
-        let at = node.at;
-        if tail == NIL {
-            self.list_mut(list).head = index;
-            self.mark_occupied(list);
-        } else {
-            self.node_mut(tail).next = index;
+    /// Appends an entry.
+    fn push(&mut self, number: usize, mark: Mark, at: Nanos) {
+        let list = &mut self.lists[number];
+        if list.is_empty() || at < list.earliest {
+            list.earliest = at;
+            self.changed = true;
+            mark_occupied(&mut self.occupied, number);
         }
-        let list = self.list_mut(list);
-        list.tail = index;
-        list.earliest = list.earliest.min(at);
+        self.chunks.push(&mut self.lists[number], mark);
     }
 
-    /// Takes a node off the list it is on.
-    fn unlink(&mut self, index: u32) {
-        self.changed = true;
-        let Node {
-            prev, next, list, ..
-        } = *self.node(index);
-        let list = usize::from(list);
-        if prev == NIL {
-            self.list_mut(list).head = next;
-        } else {
-            self.node_mut(prev).next = next;
-        }
-        if next == NIL {
-            self.list_mut(list).tail = prev;
-        } else {
-            self.node_mut(next).prev = prev;
-        }
-        if self.list(list).is_empty() {
-            *self.list_mut(list) = List::EMPTY;
-            self.mark_empty(list);
+    /// An entry of that list was taken out; its mark is void, and still there or popped.
+    fn lost_one(&mut self, number: usize) {
+        let list = &mut self.lists[number];
+        list.live -= 1;
+        if list.live == 0 {
+            self.changed = true;
+            self.chunks.clear(list);
+            self.mark_empty(number);
+        } else if list.marks > list.live * (1 + VOID_SHARE) + VOID_LEAST {
+            let entries = self.take(number);
+            self.sift(entries, |_, _, _| number);
         }
     }
 
-    /// A node that is on no list: a used one if there is one.
-    fn allocate(&mut self, at: Nanos, token: Token) -> u32 {
-        let node = Node {
-            at,
-            token,
-            prev: NIL,
-            next: NIL,
-            list: FREE,
+    /// A node for an entry: a used one if there is one.
+    fn allocate(&mut self, at: Nanos, token: Token, place: Place) -> Mark {
+        let Some(index) = self.free.next() else {
+            self.nodes.push(Node {
+                at,
+                token,
+                stamp: 0,
+                place,
+            });
+            let node = (self.nodes.len() - 1) as u32;
+            return Mark { node, stamp: 0 };
         };
-        let index = self.free;
-        if index == NIL {
-            debug_assert!(self.nodes.len() < NIL as usize);
-            self.nodes.push(node);
-            return (self.nodes.len() - 1) as u32;
+        let node = &mut self.nodes[index as usize];
+        self.free = node.place;
+        (node.at, node.token, node.place) = (at, token, place);
+        Mark {
+            node: index,
+            stamp: node.stamp,
         }
-        self.free = self.node(index).next;
-        *self.node_mut(index) = node;
-        index
     }
 
-    /// Gives an unlinked node back.
+    /// Gives a node back; the marks that name it are void.
     fn release(&mut self, index: u32) {
-        let next = self.free;
+        let next = std::mem::replace(&mut self.free, Place::unused(index));
         let node = self.node_mut(index);
-        node.list = FREE;
-        node.next = next;
-        self.free = index;
+        node.place = next;
+        node.stamp = node.stamp.wrapping_add(1);
         self.len -= 1;
-    }
-
-    fn mark_occupied(&mut self, list: usize) {
-        if let Some(bits) = self.occupied.get_mut(list / SLOTS) {
-            *bits |= 1 << (list % SLOTS);
-        }
     }
 
     fn mark_empty(&mut self, list: usize) {
@@ -421,38 +468,70 @@ impl Wheel {
     }
 }
 
+fn mark_occupied(occupied: &mut [u64; LEVELS], list: usize) {
+    if let Some(bits) = occupied.get_mut(list / SLOTS) {
+        *bits |= 1 << (list % SLOTS);
+    }
+}
+
 /// One entry, or one unused place for it.
 struct Node {
     at: Nanos,
     token: Token,
-    prev: u32,
-    next: u32,
-    /// The list this node is on, or `FREE`.
-    list: u16,
+    /// Another one for each time that it is filed. Four billion of them pass before a void mark
+    /// could be taken for a live one, and lists do not keep theirs for so long.
+    stamp: u32,
+    place: Place,
 }
 
 /// A million of them are a normal day.
-const _: () = assert!(size_of::<Node>() == 32);
-const _: () = assert!(LISTS < FREE as usize);
+const _: () = assert!(size_of::<Node>() == 24);
 
-/// A doubly linked list of nodes.
-struct List {
-    head: u32,
-    tail: u32,
-    /// No entry of the list is earlier. Not raised when the earliest entry leaves: finding
-    /// the second earliest would mean walking the list.
-    earliest: Nanos,
+impl Node {
+    /// All marks so far are void.
+    fn mark_anew(&mut self, node: u32) -> Mark {
+        self.stamp = self.stamp.wrapping_add(1);
+        Mark {
+            node,
+            stamp: self.stamp,
+        }
+    }
 }
 
-impl List {
-    const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-        earliest: NEVER,
-    };
+/// What a node is used for. An unused one has the name of the next one here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place(u32);
 
-    fn is_empty(&self) -> bool {
-        self.head == NIL
+impl Place {
+    /// On the list that follows from its time and the wheel's.
+    const FILED: Self = Self(0);
+    /// On the list of those whose time had come when they were filed.
+    const PASSED: Self = Self(1);
+    /// Due, and from that list: its tick may be one that the wheel has not reached.
+    const DUE: Self = Self(2);
+    /// Unused, and there is no other. No node has the index that would stand here: tokens have
+    /// 28 bits of index in each of three kinds, so the loop runs out of names long before.
+    const END: Self = Self(u32::MAX);
+    const UNUSED: u32 = 1 << 31;
+
+    fn on(list: usize) -> Self {
+        if list == PAST {
+            Self::PASSED
+        } else {
+            Self::FILED
+        }
+    }
+
+    fn unused(next: u32) -> Self {
+        Self(Self::UNUSED | next)
+    }
+
+    fn is_unused(self) -> bool {
+        self.0 & Self::UNUSED != 0
+    }
+
+    fn next(self) -> Option<u32> {
+        (self != Self::END).then_some(self.0 & !Self::UNUSED)
     }
 }
 
@@ -753,6 +832,46 @@ mod tests {
             assert_eq!(fired_at(&mut wheel, round * MS), [1]);
         }
         assert_eq!(wheel.nodes.len(), 2);
+        assert!(wheel.chunks.count().0 <= 4);
+    }
+
+    #[test]
+    fn what_is_cancelled_or_moved_costs_no_memory_for_long() {
+        const KEPT: u64 = 100;
+        let mut wheel = Wheel::new();
+        let kept: Vec<_> = (0..KEPT).map(|n| insert(&mut wheel, HOUR, n)).collect();
+        for round in 0..100_000 {
+            let cancelled = insert(&mut wheel, HOUR, KEPT);
+            wheel.refile(kept[round % kept.len()], HOUR);
+            wheel.cancel(cancelled);
+        }
+        check_lists(&wheel);
+        assert!(wheel.chunks.count().0 < 20, "{:?}", wheel.chunks.count());
+        // Each was moved once more in the last round, in this order.
+        assert_eq!(fired_at(&mut wheel, HOUR), (0..KEPT).collect::<Vec<_>>());
+        assert_eq!(wheel.chunks.count().0, wheel.chunks.count().1);
+    }
+
+    #[test]
+    fn what_is_due_and_cancelled_in_the_middle_is_passed_over() {
+        const MANY: u64 = 200;
+        for every in [2, 3, 7, 31, 199] {
+            let mut wheel = Wheel::new();
+            let entries: Vec<_> = (0..MANY).map(|n| insert(&mut wheel, SECOND, n)).collect();
+            wheel.advance(SECOND);
+            let mut popped = Vec::new();
+            while let Some((_, token)) = wheel.pop_due() {
+                let number = number(token);
+                popped.push(number);
+                let next = number + 1;
+                if next < MANY && next % every == 0 {
+                    wheel.cancel(entries[next as usize]);
+                }
+                check_lists(&wheel);
+            }
+            let expected: Vec<_> = (0..MANY).filter(|n| *n == 0 || n % every != 0).collect();
+            assert_eq!(popped, expected);
+        }
     }
 
     #[test]
@@ -1009,28 +1128,33 @@ mod tests {
         }
     }
 
-    /// Every entry stands on the list where it belongs, chained both ways and announced.
+    /// Every entry stands on the list where it belongs, once, and the lists are announced.
     fn check_lists(wheel: &Wheel) {
-        let mut seen = 0;
+        let (mut seen, mut chunks) = (0, 0);
         for number in 0..LISTS {
             let list = wheel.list(number);
             if let Some(bits) = wheel.occupied.get(number / SLOTS) {
                 assert_eq!(bits >> (number % SLOTS) & 1 == 0, list.is_empty());
             }
-            let (mut prev, mut index) = (NIL, list.head);
-            while index != NIL {
-                let node = wheel.node(index);
-                assert_eq!((node.prev, usize::from(node.list)), (prev, number));
-                assert!(list.earliest <= node.at);
-                if number < PAST {
-                    assert_eq!(wheel.slot_of(tick_after(node.at)), number);
-                }
-                (prev, index) = (index, node.next);
+            let (marks, has) = wheel.chunks.all(list);
+            chunks += has;
+            assert_eq!(marks.len() as u32, list.marks);
+            assert!(list.marks <= list.live * (1 + VOID_SHARE) + VOID_LEAST);
+            assert_eq!(list.is_empty(), has == 0);
+            let is_live = |mark: &&Mark| wheel.node(mark.node).stamp == mark.stamp;
+            let live: Vec<_> = marks.iter().filter(is_live).collect();
+            assert_eq!(live.len() as u32, list.live);
+            for mark in live {
+                let node = wheel.node(mark.node);
+                assert!(!node.place.is_unused());
+                assert!(number == DUE || list.earliest <= node.at);
+                assert_eq!(wheel.list_of(mark.node), number);
                 seen += 1;
             }
-            assert_eq!(list.tail, prev);
         }
         assert_eq!(seen, wheel.len());
+        let (all, free) = wheel.chunks.count();
+        assert_eq!(all, chunks + free);
     }
 
     proptest! {
