@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use self::lists::{Chunks, List, MARKS, Mark};
+use self::lists::{Chunks, List, SPOTS, Spot};
 use crate::token::Token;
 
 mod lists;
@@ -37,10 +37,10 @@ const PAST: usize = FAR + 1;
 const DUE: usize = FAR + 2;
 const LISTS: usize = FAR + 3;
 
-/// Void marks that a list may have for each live one, and besides. More would be memory;
-/// fewer, and whoever cancels would go through the list more often.
-const VOID_SHARE: u32 = 1;
-const VOID_LEAST: u32 = 2 * MARKS as u32;
+/// Empty spots that a list may have for each entry, and besides, before it is gone through.
+/// More would be memory; with fewer, whoever cancels would go through lists more often.
+const EMPTY_SHARE: u32 = 3;
+const EMPTY_LEAST: u32 = 2 * SPOTS as u32;
 
 /// A hierarchical timer wheel with a resolution of one millisecond.
 ///
@@ -84,14 +84,14 @@ const VOID_LEAST: u32 = 2 * MARKS as u32;
 ///
 /// # Where an entry is
 ///
-/// What is known of an entry is in its node, and a list is a row of marks, eight bytes each,
-/// which name a node and the stamp that it had. Taking an entry out changes the stamp and
-/// touches nothing else: the mark is void, and is thrown away when it is met. So with a million
-/// entries a cancel costs one look into far memory, and not three; and whoever goes through a
-/// list knows many nodes in advance, instead of one from the other.
+/// What is known of an entry is in its node, and a list is a row of the numbers of nodes, four
+/// bytes each. Taking an entry out empties its spot in that row. With a million entries almost
+/// every look at a node is one into far memory; so a cancel makes one such look and a nearer
+/// one, where a list linked through its nodes would take three, and whoever goes through a list
+/// knows all nodes in advance, instead of each from the one before.
 ///
-/// A list whose last entry is taken out is emptied at once. One with more void marks than live
-/// ones (and [`VOID_LEAST`]) is gone through and rid of them.
+/// A list whose last entry is taken out is given up at once. One with more empty spots than
+/// three for each entry (and a few) is gone through and written anew.
 ///
 /// # Costs
 ///
@@ -104,8 +104,8 @@ const VOID_LEAST: u32 = 2 * MARKS as u32;
 /// | `pop_due`                         | constant on average                           |
 ///
 /// Once filed, an entry cascades at most once per level, and on the far list once per era
-/// of 139 years. An entry takes 24 bytes for its node and 8 for each mark, of which there are
-/// about two at most; both are used again. The memory is that of the highest number of entries
+/// of 139 years. An entry takes 24 bytes for its node and 4 for its spot, and empty spots are
+/// bounded as above; both are used again. The memory is that of the highest number of entries
 /// ever held at once.
 ///
 /// # Entries
@@ -173,18 +173,23 @@ impl Wheel {
     /// Files `token` to fire at `at`; if that time has come, at the next `advance`.
     pub(crate) fn insert(&mut self, at: Nanos, token: Token) -> Entry {
         let list = self.list_of_new(at);
-        let mark = self.allocate(at, token, Place::on(list));
-        self.push(list, mark, at);
+        let index = self.next_index();
+        let spot = self.append(list, index, at);
+        self.allocate(Node {
+            at,
+            token,
+            spot,
+            place: Place::on(list),
+        });
         self.len += 1;
-        Entry::of(mark.node)
+        Entry::of(index)
     }
 
     /// Takes the entry out, also when it is due and not yet popped. It is void from now on.
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
-            let list = self.list_of(entry.index());
+            self.strike(entry.index());
             self.release(entry.index());
-            self.lost_one(list);
         }
     }
 
@@ -192,12 +197,12 @@ impl Wheel {
     /// that is due and not yet popped will not be popped in this round.
     pub(crate) fn refile(&mut self, entry: Entry, at: Nanos) {
         if self.is_live(entry) {
-            let (before, list) = (self.list_of(entry.index()), self.list_of_new(at));
-            let node = self.node_mut(entry.index());
-            (node.at, node.place) = (at, Place::on(list));
-            let mark = node.mark_anew(entry.index());
-            self.push(list, mark, at);
-            self.lost_one(before);
+            let index = entry.index();
+            self.strike(index);
+            let list = self.list_of_new(at);
+            let spot = self.append(list, index, at);
+            let node = self.node_mut(index);
+            (node.at, node.spot, node.place) = (at, spot, Place::on(list));
         }
     }
 
@@ -259,23 +264,11 @@ impl Wheel {
     /// Takes the first due entry out and hands it over; the `Entry` is void from now on.
     /// Entries inserted or refiled since the last `advance` are not among them.
     pub(crate) fn pop_due(&mut self) -> Option<(Entry, Token)> {
-        loop {
-            let Self {
-                chunks,
-                lists,
-                nodes,
-                ..
-            } = self;
-            let is_void = |mark: Mark| nodes[mark.node as usize].stamp != mark.stamp;
-            let mark = chunks.pop(&mut lists[DUE], is_void)?;
-            // It may have been taken out since its chunk was looked through.
-            if !is_void(mark) {
-                let token = self.node(mark.node).token;
-                self.release(mark.node);
-                self.lost_one(DUE);
-                return Some((Entry::of(mark.node), token));
-            }
-        }
+        let index = self.chunks.pop(&mut self.lists[DUE])?;
+        let token = self.node(index).token;
+        self.lost_one(DUE);
+        self.release(index);
+        Some((Entry::of(index), token))
     }
 
     /// Entries in the wheel, those due and not yet popped included.
@@ -312,34 +305,23 @@ impl Wheel {
     /// Files the entries of one list anew, from the front, now that the wheel's tick moved.
     fn spread(&mut self, list: usize) {
         let entries = self.take(list);
-        if list < SLOTS {
-            // All of them are for this very tick.
-            return self.chunks.append(&mut self.lists[DUE], entries);
-        }
-        if list == PAST {
-            return self.sift(entries, |wheel, index, _| {
-                wheel.node_mut(index).place = Place::DUE;
-                DUE
-            });
-        }
-        self.sift(entries, |wheel, _, at| wheel.list_at(tick_after(at)));
+        self.sift(entries, (list == PAST).then_some(DUE));
     }
 
-    /// Files what is live of some entries, in order, on the list that is right for each.
-    fn sift(&mut self, mut entries: List, right: impl Fn(&mut Self, u32, Nanos) -> usize) {
+    /// Files some entries, in order: on one list, or each on the one that follows from its time.
+    fn sift(&mut self, mut entries: List, to: Option<usize>) {
         while let Some(chunk) = self.chunks.take_first(&mut entries) {
             // All nodes are looked at before anything is done about one, so that none of these
             // looks waits for another.
-            let mut times = [None; MARKS];
-            for (time, mark) in times.iter_mut().zip(chunk.marks()) {
-                let node = self.node(mark.node);
-                *time = (node.stamp == mark.stamp).then_some(node.at);
+            let mut times = [NEVER; SPOTS];
+            for (time, index) in times.iter_mut().zip(chunk.numbers()) {
+                *time = self.node(index).at;
             }
-            for (time, &mark) in times.into_iter().zip(chunk.marks()) {
-                if let Some(at) = time {
-                    let list = right(self, mark.node, at);
-                    self.push(list, mark, at);
-                }
+            for (at, index) in times.into_iter().zip(chunk.numbers()) {
+                let list = to.unwrap_or_else(|| self.list_at(tick_after(at)));
+                let spot = self.append(list, index, at);
+                let node = self.node_mut(index);
+                (node.spot, node.place) = (spot, Place::on(list));
             }
         }
     }
@@ -352,7 +334,7 @@ impl Wheel {
         }
     }
 
-    /// Where an entry for any tick belongs, unless it was late when it was filed.
+    /// Where an entry for any tick belongs.
     fn list_at(&self, tick: u64) -> usize {
         if tick <= self.tick {
             DUE
@@ -373,16 +355,6 @@ impl Wheel {
         level as usize * SLOTS + slot
     }
 
-    /// Where an entry stands.
-    fn list_of(&self, index: u32) -> usize {
-        let node = self.node(index);
-        match node.place {
-            Place::PASSED => PAST,
-            Place::DUE => DUE,
-            _ => self.list_at(tick_after(node.at)),
-        }
-    }
-
     /// Empties a list, and hands over what was in it.
     fn take(&mut self, list: usize) -> List {
         self.changed = true;
@@ -390,18 +362,27 @@ impl Wheel {
         std::mem::replace(self.list_mut(list), List::EMPTY)
     }
 
-    /// Appends an entry.
-    fn push(&mut self, number: usize, mark: Mark, at: Nanos) {
+    /// Appends an entry, whose node is to remember the spot.
+    fn append(&mut self, number: usize, index: u32, at: Nanos) -> Spot {
         let list = &mut self.lists[number];
         if list.is_empty() || at < list.earliest {
             list.earliest = at;
             self.changed = true;
-            mark_occupied(&mut self.occupied, number);
+            if let Some(bits) = self.occupied.get_mut(number / SLOTS) {
+                *bits |= 1 << (number % SLOTS);
+            }
         }
-        self.chunks.push(&mut self.lists[number], mark);
+        self.chunks.push(list, index)
     }
 
-    /// An entry of that list was taken out; its mark is void, and still there or popped.
+    /// Takes an entry off its list.
+    fn strike(&mut self, index: u32) {
+        let Node { spot, place, .. } = *self.node(index);
+        self.chunks.strike(spot);
+        self.lost_one(place.list());
+    }
+
+    /// An entry of that list is gone from it.
     fn lost_one(&mut self, number: usize) {
         let list = &mut self.lists[number];
         list.live -= 1;
@@ -409,39 +390,32 @@ impl Wheel {
             self.changed = true;
             self.chunks.clear(list);
             self.mark_empty(number);
-        } else if list.marks > list.live * (1 + VOID_SHARE) + VOID_LEAST {
+        } else if list.spots > list.live.saturating_mul(1 + EMPTY_SHARE) + EMPTY_LEAST {
             let entries = self.take(number);
-            self.sift(entries, |_, _, _| number);
+            self.sift(entries, Some(number));
         }
     }
 
-    /// A node for an entry: a used one if there is one.
-    fn allocate(&mut self, at: Nanos, token: Token, place: Place) -> Mark {
-        let Some(index) = self.free.next() else {
-            self.nodes.push(Node {
-                at,
-                token,
-                stamp: 0,
-                place,
-            });
-            let node = (self.nodes.len() - 1) as u32;
-            return Mark { node, stamp: 0 };
-        };
-        let node = &mut self.nodes[index as usize];
-        self.free = node.place;
-        (node.at, node.token, node.place) = (at, token, place);
-        Mark {
-            node: index,
-            stamp: node.stamp,
+    /// The number of the node that the next entry will have.
+    fn next_index(&self) -> u32 {
+        self.free.next().unwrap_or(self.nodes.len() as u32)
+    }
+
+    /// A node for an entry, with that number.
+    fn allocate(&mut self, node: Node) {
+        match self.free.next() {
+            None => self.nodes.push(node),
+            Some(index) => {
+                let unused = std::mem::replace(self.node_mut(index), node);
+                self.free = unused.place;
+            }
         }
     }
 
-    /// Gives a node back; the marks that name it are void.
+    /// Gives the node of an entry back that is on no list.
     fn release(&mut self, index: u32) {
         let next = std::mem::replace(&mut self.free, Place::unused(index));
-        let node = self.node_mut(index);
-        node.place = next;
-        node.stamp = node.stamp.wrapping_add(1);
+        self.node_mut(index).place = next;
         self.len -= 1;
     }
 
@@ -468,58 +442,30 @@ impl Wheel {
     }
 }
 
-fn mark_occupied(occupied: &mut [u64; LEVELS], list: usize) {
-    if let Some(bits) = occupied.get_mut(list / SLOTS) {
-        *bits |= 1 << (list % SLOTS);
-    }
-}
-
 /// One entry, or one unused place for it.
 struct Node {
     at: Nanos,
     token: Token,
-    /// Another one for each time that it is filed. Four billion of them pass before a void mark
-    /// could be taken for a live one, and lists do not keep theirs for so long.
-    stamp: u32,
+    /// Where on its list its number stands.
+    spot: Spot,
     place: Place,
 }
 
 /// A million of them are a normal day.
 const _: () = assert!(size_of::<Node>() == 24);
 
-impl Node {
-    /// All marks so far are void.
-    fn mark_anew(&mut self, node: u32) -> Mark {
-        self.stamp = self.stamp.wrapping_add(1);
-        Mark {
-            node,
-            stamp: self.stamp,
-        }
-    }
-}
-
-/// What a node is used for. An unused one has the name of the next one here.
+/// What a node is used for: the number of the list that it is on, or that of the next unused
+/// node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Place(u32);
 
 impl Place {
-    /// On the list that follows from its time and the wheel's.
-    const FILED: Self = Self(0);
-    /// On the list of those whose time had come when they were filed.
-    const PASSED: Self = Self(1);
-    /// Due, and from that list: its tick may be one that the wheel has not reached.
-    const DUE: Self = Self(2);
-    /// Unused, and there is no other. No node has the index that would stand here: tokens have
-    /// 28 bits of index in each of three kinds, so the loop runs out of names long before.
+    /// Unused, and there is no other. No node has the number that would stand here.
     const END: Self = Self(u32::MAX);
     const UNUSED: u32 = 1 << 31;
 
     fn on(list: usize) -> Self {
-        if list == PAST {
-            Self::PASSED
-        } else {
-            Self::FILED
-        }
+        Self(list as u32)
     }
 
     fn unused(next: u32) -> Self {
@@ -528,6 +474,10 @@ impl Place {
 
     fn is_unused(self) -> bool {
         self.0 & Self::UNUSED != 0
+    }
+
+    fn list(self) -> usize {
+        self.0 as usize
     }
 
     fn next(self) -> Option<u32> {
@@ -1136,19 +1086,20 @@ mod tests {
             if let Some(bits) = wheel.occupied.get(number / SLOTS) {
                 assert_eq!(bits >> (number % SLOTS) & 1 == 0, list.is_empty());
             }
-            let (marks, has) = wheel.chunks.all(list);
+            let (entries, has) = wheel.chunks.all(list);
             chunks += has;
-            assert_eq!(marks.len() as u32, list.marks);
-            assert!(list.marks <= list.live * (1 + VOID_SHARE) + VOID_LEAST);
+            assert_eq!(entries.len() as u32, list.live);
+            assert!(list.spots <= list.live * (1 + EMPTY_SHARE) + EMPTY_LEAST);
             assert_eq!(list.is_empty(), has == 0);
-            let is_live = |mark: &&Mark| wheel.node(mark.node).stamp == mark.stamp;
-            let live: Vec<_> = marks.iter().filter(is_live).collect();
-            assert_eq!(live.len() as u32, list.live);
-            for mark in live {
-                let node = wheel.node(mark.node);
+            for (index, spot) in entries {
+                let node = wheel.node(index);
+                assert_eq!(node.spot, spot);
                 assert!(!node.place.is_unused());
-                assert!(number == DUE || list.earliest <= node.at);
-                assert_eq!(wheel.list_of(mark.node), number);
+                assert!(list.earliest <= node.at);
+                assert_eq!(node.place, Place::on(number));
+                if number < PAST {
+                    assert_eq!(wheel.slot_of(tick_after(node.at)), number);
+                }
                 seen += 1;
             }
         }

@@ -1,27 +1,46 @@
-//! The lists of the wheel: marks in the order in which they were filed, a chunk of them in
-//! adjacent memory.
+//! The lists of the wheel: entries in the order in which they were filed, by the numbers of
+//! their nodes, a chunk of them in adjacent memory.
 //!
-//! Owns the chunks, which all lists share and which are used again. Never knows time, nor
-//! whether what a mark stands for is still there: the wheel compares stamps.
+//! Owns the chunks, which all lists share and which are used again. Never knows time, nor what
+//! a node is. A number stays at its spot until its list is gone through; one that is struck
+//! out leaves its spot empty.
 
 use super::{NEVER, Nanos};
 
-/// Ends a chain of chunks. There are fewer chunks than nodes.
+/// Ends a chain of chunks.
 const NIL: u32 = u32::MAX;
+
+/// An empty spot. No node has this number: tokens have 28 bits of index in each of three
+/// kinds, so the loop runs out of names long before the wheel runs out of nodes.
+const STRUCK: u32 = u32::MAX;
 
 /// With these a chunk is four cache lines. Fewer would be more chunks to go through, and more
 /// is memory that a list with one entry does not use.
-pub(super) const MARKS: usize = 31;
+pub(super) const SPOTS: usize = 62;
 
-/// One entry as it was when it was filed. It is void once the node has another stamp.
+/// Bits of a spot that say where in its chunk it is.
+const SPOT_BITS: u32 = 6;
+
+const _: () = assert!(SPOTS <= 1 << SPOT_BITS);
+const _: () = assert!(size_of::<Chunk>() == 256);
+
+/// Where a number stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Mark {
-    pub(super) node: u32,
-    pub(super) stamp: u32,
-}
+pub(super) struct Spot(u32);
 
-impl Mark {
-    const NOTHING: Self = Self { node: 0, stamp: 0 };
+impl Spot {
+    fn new(chunk: u32, at: u16) -> Self {
+        debug_assert!(chunk < 1 << (u32::BITS - SPOT_BITS));
+        Self(chunk << SPOT_BITS | u32::from(at))
+    }
+
+    fn chunk(self) -> usize {
+        (self.0 >> SPOT_BITS) as usize
+    }
+
+    fn at(self) -> usize {
+        (self.0 & ((1 << SPOT_BITS) - 1)) as usize
+    }
 }
 
 /// Where a list begins and ends, and what is in it.
@@ -29,10 +48,10 @@ impl Mark {
 pub(super) struct List {
     head: u32,
     tail: u32,
-    /// Marks that are not void. The wheel counts them.
+    /// Numbers in it. Whoever takes one out counts.
     pub(super) live: u32,
-    /// All marks.
-    pub(super) marks: u32,
+    /// Spots in use, those that were struck out included.
+    pub(super) spots: u32,
     /// No entry of the list is earlier. Not raised when the earliest one leaves: finding the
     /// second earliest would mean walking the list.
     pub(super) earliest: Nanos,
@@ -43,7 +62,7 @@ impl List {
         head: NIL,
         tail: NIL,
         live: 0,
-        marks: 0,
+        spots: 0,
         earliest: NEVER,
     };
 
@@ -52,30 +71,32 @@ impl List {
     }
 }
 
-/// Marks that stand together.
+/// Numbers that stand together.
 #[derive(Clone, Copy)]
 pub(super) struct Chunk {
     next: u32,
     /// Those before it were popped.
     begin: u16,
     end: u16,
-    marks: [Mark; MARKS],
+    numbers: [u32; SPOTS],
 }
-
-const _: () = assert!(size_of::<Chunk>() == 256);
 
 impl Chunk {
     const EMPTY: Self = Self {
         next: NIL,
         begin: 0,
         end: 0,
-        marks: [Mark::NOTHING; MARKS],
+        numbers: [STRUCK; SPOTS],
     };
 
-    pub(super) fn marks(&self) -> &[Mark] {
-        self.marks
-            .get(self.begin.into()..self.end.into())
-            .unwrap_or_default()
+    fn in_use(&self) -> &[u32] {
+        let in_use = usize::from(self.begin)..usize::from(self.end);
+        self.numbers.get(in_use).unwrap_or_default()
+    }
+
+    /// Those that were not struck out.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.in_use().iter().copied().filter(|&it| it != STRUCK)
     }
 }
 
@@ -87,78 +108,72 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// Room from the start for so many marks.
-    pub(super) fn with_room(marks: usize) -> Self {
+    /// Room from the start for so many numbers.
+    pub(super) fn with_room(numbers: usize) -> Self {
         Self {
-            chunks: Vec::with_capacity(marks.div_ceil(MARKS)),
+            chunks: Vec::with_capacity(numbers.div_ceil(SPOTS)),
             free: NIL,
         }
     }
 
-    /// Appends a mark, which counts as live.
-    pub(super) fn push(&mut self, list: &mut List, mark: Mark) {
+    /// Appends a number.
+    #[inline]
+    pub(super) fn push(&mut self, list: &mut List, number: u32) -> Spot {
         list.live += 1;
-        list.marks += 1;
+        list.spots += 1;
         if let Some(last) = self.chunks.get_mut(list.tail as usize)
-            && let Some(place) = last.marks.get_mut(usize::from(last.end))
+            && let Some(spot) = last.numbers.get_mut(usize::from(last.end))
         {
-            *place = mark;
+            *spot = number;
             last.end += 1;
-            return;
+            return Spot::new(list.tail, last.end - 1);
         }
-        let index = self.allocate(mark);
+        let index = self.allocate(number);
         match self.chunks.get_mut(list.tail as usize) {
             Some(last) => last.next = index,
             None => list.head = index,
         }
         list.tail = index;
+        Spot::new(index, 0)
     }
 
-    /// Takes the first chunk off, with its marks; `live` is the caller's to keep right.
+    /// Empties a spot; its list's `live` is the caller's to keep right.
+    #[inline]
+    pub(super) fn strike(&mut self, spot: Spot) {
+        if let Some(chunk) = self.chunks.get_mut(spot.chunk())
+            && let Some(number) = chunk.numbers.get_mut(spot.at())
+        {
+            *number = STRUCK;
+        }
+    }
+
+    /// Takes the first chunk off; `live` is the caller's to keep right.
     pub(super) fn take_first(&mut self, list: &mut List) -> Option<Chunk> {
-        let index = list.head;
-        let chunk = *self.chunks.get(index as usize)?;
-        list.marks -= chunk.marks().len() as u32;
+        let chunk = *self.chunks.get(list.head as usize)?;
+        list.spots -= chunk.in_use().len() as u32;
         self.drop_first(list);
         Some(chunk)
     }
 
-    /// Takes the first mark off; `live` is the caller's to keep right. At the beginning of a
-    /// chunk void marks are thrown out first, all at once: their nodes are somewhere in memory,
-    /// and looking at many at a time is not slower by much than looking at one.
-    pub(super) fn pop(&mut self, list: &mut List, is_void: impl Fn(Mark) -> bool) -> Option<Mark> {
+    /// Takes the first number off; `live` is the caller's to keep right.
+    pub(super) fn pop(&mut self, list: &mut List) -> Option<u32> {
         loop {
             let first = self.chunks.get_mut(list.head as usize)?;
-            if first.begin == 0 {
-                list.marks -= first.retain(|mark| !is_void(mark));
-            }
-            let mark = first.marks().first().copied();
-            if mark.is_some() {
+            let number = first.in_use().first().copied();
+            if number.is_some() {
                 first.begin += 1;
-                list.marks -= 1;
+                list.spots -= 1;
             }
-            if first.marks().is_empty() {
+            if first.begin >= first.end {
                 self.drop_first(list);
             }
-            if mark.is_some() {
-                return mark;
+            if number.is_some_and(|number| number != STRUCK) {
+                return number;
             }
         }
     }
 
-    /// Moves all of `from` behind what is in `list`, as they stand.
-    pub(super) fn append(&mut self, list: &mut List, from: List) {
-        match self.chunks.get_mut(list.tail as usize) {
-            Some(last) if from.head != NIL => last.next = from.head,
-            Some(_) => return,
-            None => list.head = from.head,
-        }
-        list.tail = from.tail;
-        list.live += from.live;
-        list.marks += from.marks;
-    }
-
-    /// Throws all marks away, in one go.
+    /// Throws everything away, in one go.
     pub(super) fn clear(&mut self, list: &mut List) {
         if let Some(last) = self.chunks.get_mut(list.tail as usize) {
             last.next = self.free;
@@ -179,8 +194,8 @@ impl Chunks {
         }
     }
 
-    /// A chunk with one mark in it: a used one if there is one.
-    fn allocate(&mut self, mark: Mark) -> u32 {
+    /// A chunk with one number in it: a used one if there is one.
+    fn allocate(&mut self, number: u32) -> u32 {
         let index = match self.chunks.get(self.free as usize) {
             Some(chunk) => std::mem::replace(&mut self.free, chunk.next),
             None => {
@@ -190,40 +205,32 @@ impl Chunks {
         };
         let chunk = &mut self.chunks[index as usize];
         (chunk.next, chunk.begin, chunk.end) = (NIL, 0, 1);
-        chunk.marks[0] = mark;
+        chunk.numbers[0] = number;
         index
-    }
-}
-
-impl Chunk {
-    /// Answers how many are gone.
-    fn retain(&mut self, keep: impl Fn(Mark) -> bool) -> u32 {
-        let mut kept = 0;
-        for at in 0..usize::from(self.end).min(MARKS) {
-            let mark = self.marks[at];
-            self.marks[kept] = mark;
-            kept += usize::from(keep(mark));
-        }
-        let gone = usize::from(self.end) - kept;
-        self.end = kept as u16;
-        gone as u32
     }
 }
 
 #[cfg(test)]
 impl Chunks {
-    /// All marks of a list, and the number of its chunks.
-    pub(super) fn all(&self, list: &List) -> (Vec<Mark>, usize) {
-        let (mut marks, mut chunks, mut index) = (Vec::new(), 0, list.head);
+    /// Every number of a list with its spot, and the number of its chunks.
+    pub(super) fn all(&self, list: &List) -> (Vec<(u32, Spot)>, usize) {
+        let (mut all, mut spots, mut chunks, mut index) = (Vec::new(), 0, 0, list.head);
         while let Some(chunk) = self.chunks.get(index as usize) {
-            marks.extend(chunk.marks());
+            spots += chunk.in_use().len();
+            for at in chunk.begin..chunk.end {
+                let number = chunk.numbers[usize::from(at)];
+                if number != STRUCK {
+                    all.push((number, Spot::new(index, at)));
+                }
+            }
             if chunk.next == NIL {
                 assert_eq!(list.tail, index);
             }
             chunks += 1;
             index = chunk.next;
         }
-        (marks, chunks)
+        assert_eq!(spots as u32, list.spots);
+        (all, chunks)
     }
 
     /// Chunks that exist, and those of them that no list has.
