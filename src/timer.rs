@@ -814,12 +814,14 @@ mod tests {
                 let number = number(token);
                 popped.push(number);
                 let next = number + 1;
-                if next < MANY && next % every == 0 {
+                if next < MANY && next.is_multiple_of(every) {
                     wheel.cancel(entries[next as usize]);
                 }
                 check_lists(&wheel);
             }
-            let expected: Vec<_> = (0..MANY).filter(|n| *n == 0 || n % every != 0).collect();
+            let expected: Vec<_> = (0..MANY)
+                .filter(|n| *n == 0 || !n.is_multiple_of(every))
+                .collect();
             assert_eq!(popped, expected);
         }
     }

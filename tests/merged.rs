@@ -36,7 +36,7 @@ impl Handler for Diary {
         self.told += usize::from(datagram.to().is_some());
         if self
             .pause_every
-            .is_some_and(|every| self.came.len() % every == 0)
+            .is_some_and(|every| self.came.len().is_multiple_of(every))
         {
             socket.pause();
         }
