@@ -37,10 +37,11 @@ const PAST: usize = FAR + 1;
 const DUE: usize = FAR + 2;
 const LISTS: usize = FAR + 3;
 
-/// Empty spots that a list may have for each entry, and besides, before it is gone through.
+/// Empty spots that a list may have for each entry, and may have anyhow, before it is gone
+/// through.
 /// More would be memory; with fewer, whoever cancels would go through lists more often.
 const EMPTY_SHARE: u32 = 3;
-const EMPTY_LEAST: u32 = 2 * SPOTS as u32;
+const EMPTY_LEAST: u32 = 8 * SPOTS as u32;
 
 /// A hierarchical timer wheel with a resolution of one millisecond.
 ///
@@ -91,7 +92,7 @@ const EMPTY_LEAST: u32 = 2 * SPOTS as u32;
 /// knows all nodes in advance, instead of each from the one before.
 ///
 /// A list whose last entry is taken out is given up at once. One with more empty spots than
-/// three for each entry (and a few) is gone through and written anew.
+/// three for each entry (and some) is gone through and written anew.
 ///
 /// # Costs
 ///
@@ -173,14 +174,20 @@ impl Wheel {
     /// Files `token` to fire at `at`; if that time has come, at the next `advance`.
     pub(crate) fn insert(&mut self, at: Nanos, token: Token) -> Entry {
         let list = self.list_of_new(at);
-        let index = self.next_index();
-        let spot = self.append(list, index, at);
-        self.allocate(Node {
+        let index = self.free.next().unwrap_or(self.nodes.len() as u32);
+        let node = Node {
             at,
             token,
-            spot,
+            spot: self.append(list, index, at),
             place: Place::on(list),
-        });
+        };
+        match self.nodes.get_mut(index as usize) {
+            Some(unused) => {
+                self.free = unused.place;
+                *unused = node;
+            }
+            None => self.nodes.push(node),
+        }
         self.len += 1;
         Entry::of(index)
     }
@@ -188,8 +195,9 @@ impl Wheel {
     /// Takes the entry out, also when it is due and not yet popped. It is void from now on.
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
-            self.strike(entry.index());
-            self.release(entry.index());
+            let (spot, list) = self.release(entry.index());
+            self.chunks.strike(spot);
+            self.lost_one(list);
         }
     }
 
@@ -198,7 +206,9 @@ impl Wheel {
     pub(crate) fn refile(&mut self, entry: Entry, at: Nanos) {
         if self.is_live(entry) {
             let index = entry.index();
-            self.strike(index);
+            let Node { spot, place, .. } = *self.node(index);
+            self.chunks.strike(spot);
+            self.lost_one(place.list());
             let list = self.list_of_new(at);
             let spot = self.append(list, index, at);
             let node = self.node_mut(index);
@@ -266,8 +276,8 @@ impl Wheel {
     pub(crate) fn pop_due(&mut self) -> Option<(Entry, Token)> {
         let index = self.chunks.pop(&mut self.lists[DUE])?;
         let token = self.node(index).token;
-        self.lost_one(DUE);
         self.release(index);
+        self.lost_one(DUE);
         Some((Entry::of(index), token))
     }
 
@@ -310,14 +320,15 @@ impl Wheel {
 
     /// Files some entries, in order: on one list, or each on the one that follows from its time.
     fn sift(&mut self, mut entries: List, to: Option<usize>) {
+        let (mut gathered, mut times) = ([0; SPOTS], [NEVER; SPOTS]);
         while let Some(chunk) = self.chunks.take_first(&mut entries) {
+            let numbers = chunk.numbers(&mut gathered);
             // All nodes are looked at before anything is done about one, so that none of these
             // looks waits for another.
-            let mut times = [NEVER; SPOTS];
-            for (time, index) in times.iter_mut().zip(chunk.numbers()) {
+            for (time, &index) in times.iter_mut().zip(numbers) {
                 *time = self.node(index).at;
             }
-            for (at, index) in times.into_iter().zip(chunk.numbers()) {
+            for (&at, &index) in times.iter().zip(numbers) {
                 let list = to.unwrap_or_else(|| self.list_at(tick_after(at)));
                 let spot = self.append(list, index, at);
                 let node = self.node_mut(index);
@@ -375,13 +386,6 @@ impl Wheel {
         self.chunks.push(list, index)
     }
 
-    /// Takes an entry off its list.
-    fn strike(&mut self, index: u32) {
-        let Node { spot, place, .. } = *self.node(index);
-        self.chunks.strike(spot);
-        self.lost_one(place.list());
-    }
-
     /// An entry of that list is gone from it.
     fn lost_one(&mut self, number: usize) {
         let list = &mut self.lists[number];
@@ -390,33 +394,19 @@ impl Wheel {
             self.changed = true;
             self.chunks.clear(list);
             self.mark_empty(number);
-        } else if list.spots > list.live.saturating_mul(1 + EMPTY_SHARE) + EMPTY_LEAST {
+        } else if list.spots - list.live > EMPTY_LEAST.max(list.live * EMPTY_SHARE) {
             let entries = self.take(number);
             self.sift(entries, Some(number));
         }
     }
 
-    /// The number of the node that the next entry will have.
-    fn next_index(&self) -> u32 {
-        self.free.next().unwrap_or(self.nodes.len() as u32)
-    }
-
-    /// A node for an entry, with that number.
-    fn allocate(&mut self, node: Node) {
-        match self.free.next() {
-            None => self.nodes.push(node),
-            Some(index) => {
-                let unused = std::mem::replace(self.node_mut(index), node);
-                self.free = unused.place;
-            }
-        }
-    }
-
-    /// Gives the node of an entry back that is on no list.
-    fn release(&mut self, index: u32) {
-        let next = std::mem::replace(&mut self.free, Place::unused(index));
-        self.node_mut(index).place = next;
+    /// Gives the node of an entry back; answers where the entry stands, or stood.
+    fn release(&mut self, index: u32) -> (Spot, usize) {
         self.len -= 1;
+        let next = std::mem::replace(&mut self.free, Place::unused(index));
+        let node = self.node_mut(index);
+        let place = std::mem::replace(&mut node.place, next);
+        (node.spot, place.list())
     }
 
     fn mark_empty(&mut self, list: usize) {
@@ -796,7 +786,7 @@ mod tests {
             wheel.cancel(cancelled);
         }
         check_lists(&wheel);
-        assert!(wheel.chunks.count().0 < 20, "{:?}", wheel.chunks.count());
+        assert!(wheel.chunks.count().0 < 40, "{:?}", wheel.chunks.count());
         // Each was moved once more in the last round, in this order.
         assert_eq!(fired_at(&mut wheel, HOUR), (0..KEPT).collect::<Vec<_>>());
         assert_eq!(wheel.chunks.count().0, wheel.chunks.count().1);
@@ -1091,7 +1081,7 @@ mod tests {
             let (entries, has) = wheel.chunks.all(list);
             chunks += has;
             assert_eq!(entries.len() as u32, list.live);
-            assert!(list.spots <= list.live * (1 + EMPTY_SHARE) + EMPTY_LEAST);
+            assert!(list.spots - list.live <= EMPTY_LEAST.max(list.live * EMPTY_SHARE));
             assert_eq!(list.is_empty(), has == 0);
             for (index, spot) in entries {
                 let node = wheel.node(index);
