@@ -196,8 +196,7 @@ impl Wheel {
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
             let (spot, list) = self.release(entry.index());
-            self.chunks.strike(spot);
-            self.lost_one(list);
+            self.strike(spot, list);
         }
     }
 
@@ -207,8 +206,7 @@ impl Wheel {
         if self.is_live(entry) {
             let index = entry.index();
             let Node { spot, place, .. } = *self.node(index);
-            self.chunks.strike(spot);
-            self.lost_one(place.list());
+            self.strike(spot, place.list());
             let list = self.list_of_new(at);
             let spot = self.append(list, index, at);
             let node = self.node_mut(index);
@@ -277,7 +275,11 @@ impl Wheel {
         let index = self.chunks.pop(&mut self.lists[DUE])?;
         let token = self.node(index).token;
         self.release(index);
-        self.lost_one(DUE);
+        let due = self.list_mut(DUE);
+        due.live -= 1;
+        if due.is_empty() {
+            self.give_up(DUE);
+        }
         Some((Entry::of(index), token))
     }
 
@@ -386,18 +388,25 @@ impl Wheel {
         self.chunks.push(list, index)
     }
 
-    /// An entry of that list is gone from it.
-    fn lost_one(&mut self, number: usize) {
+    /// Takes an entry off its list.
+    fn strike(&mut self, spot: Spot, number: usize) {
+        self.chunks.strike(spot);
         let list = &mut self.lists[number];
         list.live -= 1;
+        list.struck += 1;
         if list.live == 0 {
-            self.changed = true;
-            self.chunks.clear(list);
-            self.mark_empty(number);
-        } else if list.spots - list.live > EMPTY_LEAST.max(list.live * EMPTY_SHARE) {
+            self.give_up(number);
+        } else if list.struck > EMPTY_LEAST && list.struck / EMPTY_SHARE > list.live {
             let entries = self.take(number);
             self.sift(entries, Some(number));
         }
+    }
+
+    /// A list without an entry: what is left are empty spots.
+    fn give_up(&mut self, number: usize) {
+        self.changed = true;
+        self.mark_empty(number);
+        self.chunks.clear(&mut self.lists[number]);
     }
 
     /// Gives the node of an entry back; answers where the entry stands, or stood.
@@ -1081,7 +1090,7 @@ mod tests {
             let (entries, has) = wheel.chunks.all(list);
             chunks += has;
             assert_eq!(entries.len() as u32, list.live);
-            assert!(list.spots - list.live <= EMPTY_LEAST.max(list.live * EMPTY_SHARE));
+            assert!(list.struck <= EMPTY_LEAST.max(list.live * EMPTY_SHARE + EMPTY_SHARE));
             assert_eq!(list.is_empty(), has == 0);
             for (index, spot) in entries {
                 let node = wheel.node(index);

@@ -48,10 +48,9 @@ impl Spot {
 pub(super) struct List {
     head: u32,
     tail: u32,
-    /// Numbers in it. Whoever takes one out counts.
+    /// Numbers in it, and spots that were struck out. Whoever takes one out counts both.
     pub(super) live: u32,
-    /// Spots in use, those that were struck out included.
-    pub(super) spots: u32,
+    pub(super) struck: u32,
     /// No entry of the list is earlier. Not raised when the earliest one leaves: finding the
     /// second earliest would mean walking the list.
     pub(super) earliest: Nanos,
@@ -62,7 +61,7 @@ impl List {
         head: NIL,
         tail: NIL,
         live: 0,
-        spots: 0,
+        struck: 0,
         earliest: NEVER,
     };
 
@@ -126,13 +125,13 @@ impl Chunks {
     #[inline]
     pub(super) fn push(&mut self, list: &mut List, number: u32) -> Spot {
         list.live += 1;
-        list.spots += 1;
-        if let Some(last) = self.chunks.get_mut(list.tail as usize)
-            && let Some(spot) = last.numbers.get_mut(usize::from(last.end))
-        {
-            *spot = number;
-            last.end += 1;
-            return Spot::new(list.tail, last.end - 1);
+        if let Some(last) = self.chunks.get_mut(list.tail as usize) {
+            let at = last.end;
+            if let Some(spot) = last.numbers.get_mut(usize::from(at)) {
+                *spot = number;
+                last.end = at + 1;
+                return Spot::new(list.tail, at);
+            }
         }
         let index = self.allocate(number);
         match self.chunks.get_mut(list.tail as usize) {
@@ -143,7 +142,7 @@ impl Chunks {
         Spot::new(index, 0)
     }
 
-    /// Empties a spot; its list's `live` is the caller's to keep right.
+    /// Empties a spot; its list's counts are the caller's to keep right.
     #[inline]
     pub(super) fn strike(&mut self, spot: Spot) {
         if let Some(chunk) = self.chunks.get_mut(spot.chunk())
@@ -153,10 +152,9 @@ impl Chunks {
         }
     }
 
-    /// Takes the first chunk off; `live` is the caller's to keep right.
+    /// Takes the first chunk off a list that is dissolved: nothing is counted any more.
     pub(super) fn take_first(&mut self, list: &mut List) -> Option<Chunk> {
         let chunk = *self.chunks.get(list.head as usize)?;
-        list.spots -= chunk.in_use().len() as u32;
         self.drop_first(list);
         Some(chunk)
     }
@@ -168,13 +166,14 @@ impl Chunks {
             let number = first.in_use().first().copied();
             if number.is_some() {
                 first.begin += 1;
-                list.spots -= 1;
             }
             if first.begin >= first.end {
                 self.drop_first(list);
             }
-            if number.is_some_and(|number| number != STRUCK) {
-                return number;
+            match number {
+                Some(STRUCK) => list.struck -= 1,
+                Some(_) => return number,
+                None => {}
             }
         }
     }
@@ -220,7 +219,8 @@ impl Chunks {
 impl Chunks {
     /// Every number of a list with its spot, and the number of its chunks.
     pub(super) fn all(&self, list: &List) -> (Vec<(u32, Spot)>, usize) {
-        let (mut all, mut spots, mut chunks, mut index) = (Vec::new(), 0, 0, list.head);
+        let (mut all, mut chunks, mut index) = (Vec::new(), 0, list.head);
+        let mut spots = 0;
         while let Some(chunk) = self.chunks.get(index as usize) {
             spots += chunk.in_use().len();
             for at in chunk.begin..chunk.end {
@@ -235,7 +235,7 @@ impl Chunks {
             chunks += 1;
             index = chunk.next;
         }
-        assert_eq!(spots as u32, list.spots);
+        assert_eq!(spots as u32, list.live + list.struck);
         (all, chunks)
     }
 
