@@ -92,7 +92,7 @@ const EMPTY_LEAST: u32 = 16 * SPOTS as u32;
 /// knows all nodes in advance, instead of each from the one before.
 ///
 /// A list whose last entry is taken out is given up at once. One with more empty spots than
-/// three for each entry (and some) is gone through and written anew.
+/// [`EMPTY_SHARE`] for each entry, and than [`EMPTY_LEAST`], is gone through and written anew.
 ///
 /// # Costs
 ///
