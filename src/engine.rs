@@ -14,6 +14,7 @@ use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::kernel::{AnyKernel, Errno, Event, Fault, Kernel, Ticket};
+use crate::merged::MergedSpares;
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, TICK, Wheel};
@@ -37,6 +38,7 @@ pub(crate) struct Engine {
     pub(crate) young: Young,
     pub(crate) pool: Pool,
     pub(crate) spares: Spares,
+    pub(crate) merged: MergedSpares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
@@ -126,6 +128,7 @@ impl Engine {
         Self {
             pool: Pool::new(config.recycled_bytes),
             spares: Spares::default(),
+            merged: MergedSpares::default(),
             idle: at_least_a_tick(config.idle_timeout),
             stall: at_least_a_tick(config.write_stall_timeout),
             kernel,

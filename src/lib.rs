@@ -142,6 +142,7 @@ mod input;
 mod kernel;
 mod layer;
 mod listener;
+mod merged;
 mod messages;
 mod mux;
 mod options;

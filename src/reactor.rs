@@ -31,6 +31,8 @@ use crate::stats::Stats;
 use crate::timer::{NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
 
+mod merged;
+
 /// A single-threaded event loop that owns a handler, its sessions and its sockets.
 ///
 /// Make one, open listeners, [`run`](Self::run). One loop is one thread; more processor
@@ -965,6 +967,10 @@ impl<H: Handler> Reactor<H> {
             self.settle(token);
         }
         let mut budget = self.core.engine.config.datagram_budget;
+        let socket = self.core.sockets.get(token);
+        if socket.is_some_and(PacketSocket::merges) {
+            return self.serve_merged(token, budget);
+        }
         while let Some(n) = self.receive(token, &mut budget) {
             for at in 0..n {
                 self.offer_datagram(token, at);

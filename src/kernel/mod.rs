@@ -359,6 +359,9 @@ pub(crate) enum PacketOption {
     Ttl(u32),
     /// Whether datagrams may go to broadcast addresses.
     Broadcast(bool),
+    /// Datagrams of equal size from one sender may come as one (UDP_GRO). ENOPROTOOPT where
+    /// nobody does that: on other systems than Linux, and on other sockets than those of UDP.
+    Merge,
 }
 
 /// One datagram to be sent.
@@ -388,6 +391,9 @@ pub(crate) struct Arrival {
     /// Which address of ours it was sent to, if the socket was asked to tell. The port is
     /// the socket's own and shows as 0.
     pub(crate) to: Option<std::net::IpAddr>,
+    /// Bytes of each datagram, if the kernel has merged several of one sender; the last may
+    /// have fewer. 0: it is one.
+    pub(crate) segment: usize,
 }
 
 impl Batch {
@@ -399,6 +405,7 @@ impl Batch {
             truncated: false,
             from: Addr::Unix(UnixAddr::UNNAMED),
             to: None,
+            segment: 0,
         };
         Self {
             bytes: vec![0; places.saturating_mul(size)].into_boxed_slice(),
@@ -612,6 +619,9 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// sendmmsg). Answers how many were taken: at least one; the error is that of the first.
     fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno>;
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno>;
+    /// Whether what is received may be several datagrams in one: it was asked for, here or
+    /// by whoever else has the socket.
+    fn merges(&self, fd: Fd) -> bool;
     /// The number of the interface of that name.
     fn interface_index(&mut self, name: &str) -> Option<u32>;
 

@@ -439,7 +439,11 @@ impl Kernel for OsKernel {
     }
 
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
-        packet_options::set(fd, self.packets.family(fd)?, option)
+        self.packets.set_option(fd, option)
+    }
+
+    fn merges(&self, fd: Fd) -> bool {
+        self.packets.merges(fd)
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {
