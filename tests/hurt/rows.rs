@@ -58,6 +58,21 @@ pub(crate) enum Then {
     RunFails,
 }
 
+impl Then {
+    /// What has come of it, in a word.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Intact | Self::Counted(_) => "intact",
+            Self::Again => "tried again",
+            Self::Stalls => "stalls",
+            Self::Ends(_) => "ends",
+            Self::Gone(_) => "gone",
+            Self::NotClosed => "not closed",
+            Self::RunFails => "run fails",
+        }
+    }
+}
+
 const RESET: Then = Then::Ends(&["end.reset", "end.local"]);
 const IO: Then = Then::Ends(&["end.io", "end.local"]);
 const DIAL: Then = Then::Ends(&["dial_error", "end.local"]);

@@ -128,7 +128,10 @@ fn print(row: &Row, outcome: io::Result<Outcome>) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     let outcome = outcome.unwrap_or_else(Outcome::failed);
     let clients = format!("{}/{}", outcome.intact, outcome.clients);
-    let verdict = verdict(&outcome);
+    let verdict = match outcome.complaints.is_empty() {
+        true => format!("ok, {}", row.then.text()),
+        false => verdict(&outcome),
+    };
     writeln!(
         out,
         "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{clients:>9}{:>9}  {:<34}{verdict}",
