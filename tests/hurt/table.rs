@@ -85,7 +85,7 @@ fn matrix(rows: &[Row]) -> io::Result<usize> {
     let began = Instant::now();
     let upstream = matrix::upstream()?;
     println!(
-        "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{:>9}{:>9}  {:<34}verdict",
+        "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{:>9}{:>9}  {:<34} verdict",
         "service", "call", "errno", "when", "failed", "of", "clients", "bytes", "ends"
     );
     let failed = played(rows, &upstream)?;
@@ -134,7 +134,7 @@ fn print(row: &Row, outcome: io::Result<Outcome>) -> io::Result<bool> {
     };
     writeln!(
         out,
-        "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{clients:>9}{:>9}  {:<34}{verdict}",
+        "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{clients:>9}{:>9}  {:<34} {verdict}",
         row.service.name(),
         row.call,
         row.errno,
@@ -150,7 +150,7 @@ fn print(row: &Row, outcome: io::Result<Outcome>) -> io::Result<bool> {
 pub(crate) fn print_scene(name: &str, outcome: &Outcome) {
     let clients = format!("{}/{}", outcome.intact, outcome.clients);
     let (bytes, ends, verdict) = (outcome.bytes, ends(outcome), verdict(outcome));
-    println!("{name:<42}{clients:>12}{bytes:>12}  {ends:<34}{verdict}");
+    println!("{name:<42}{clients:>12}{bytes:>12}  {ends:<34} {verdict}");
 }
 
 fn ends(outcome: &Outcome) -> String {
