@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
+use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::SIGTERM;
@@ -31,22 +32,23 @@ pub(crate) fn serve(wrong: &str) -> io::Result<()> {
     // Whatever the standard library makes once is made.
     println!("inside");
     let before = allocator::now();
-    let (stats, after) = {
-        let mut reactor = open()?;
-        let handle = reactor.handle();
-        let stop = std::thread::spawn(move || {
-            signals.forever().next();
-            let _ = handle.shutdown(GRACE);
-        });
-        let stats = reactor.run()?.stats;
-        let _ = stop.join();
-        drop(reactor);
-        if wrong == "memory" {
-            mem::forget(vec![0_u8; 100]);
-        }
-        (stats, allocator::now())
-    };
+    let mut reactor = open()?;
+    let handle = reactor.handle();
+    let stop = thread::spawn(move || {
+        signals.forever().next();
+        let _ = handle.shutdown(GRACE);
+        signals
+    });
+    let stats = reactor.run()?.stats;
+    // They were there before, so they must not go before it was counted.
+    let signals = stop.join();
+    drop(reactor);
+    if wrong == "memory" {
+        mem::forget(vec![0_u8; 100]);
+    }
+    let after = allocator::now();
     report(&stats, after.0 - before.0, after.1 - before.1);
+    drop(signals);
     Ok(())
 }
 

@@ -25,6 +25,10 @@ const DEAF: usize = 500;
 /// How often a datagram is sent that is not answered, and how long each time.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 const DATAGRAM: usize = 1000;
+/// Between two remarks of one guest, in milliseconds, at most.
+const SILENCE: usize = 200;
+/// Of what makes no sense, in a room.
+const SHORT: usize = 200;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Temper {
@@ -286,9 +290,12 @@ impl Talk {
         self.socket
             .set_read_timeout(Some(Duration::from_millis(50)))?;
         let (mut right, mut line) = (0, Vec::new());
+        let mut speaks_at = Instant::now();
         while Instant::now() < until {
-            if rng.one_in(4) {
+            // Not at each line that is heard: so a room would never be silent again.
+            if Instant::now() >= speaks_at {
                 self.socket.write_all(protocol::remark(rng).as_bytes())?;
+                speaks_at = Instant::now() + Duration::from_millis(rng.range(1, SILENCE) as u64);
             }
             match self.heard.read_until(b'\n', &mut line) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
@@ -307,9 +314,14 @@ impl Talk {
     }
 
     fn misbehave(&mut self, temper: Temper, rng: &mut Rng) -> io::Result<u64> {
-        match temper {
-            Temper::ConnectAndLeave => {}
-            Temper::NeverReading => {
+        match (temper, self.protocol) {
+            (Temper::ConnectAndLeave, _) => {}
+            // Who floods a room has others cut off; it is loud enough as it is.
+            (Temper::NeverReading, Protocol::Chat) => pause(rng, DEAF),
+            (Temper::Malformed, Protocol::Chat) => {
+                self.socket.write_all(&garbage(rng)[..SHORT])?;
+            }
+            (Temper::NeverReading, _) => {
                 let socket = &self.socket;
                 socket.set_write_timeout(Some(Duration::from_millis(rng.range(1, DEAF) as u64)))?;
                 let ask = self.protocol.ask(rng);
@@ -319,7 +331,7 @@ impl Talk {
                     }
                 }
             }
-            Temper::Resetting => {
+            (Temper::Resetting, _) => {
                 let ask = self.protocol.ask(rng);
                 let some = rng.range(0, ask.bytes.len());
                 self.socket.write_all(&ask.bytes[..some])?;
@@ -351,6 +363,7 @@ fn garbage(rng: &mut Rng) -> Vec<u8> {
     ];
     let beginning = BEGINNINGS[rng.range(0, BEGINNINGS.len())];
     let mut rest = pattern(rng.range(0, 9000), rng.next());
+    rest.extend([b' '; SHORT]);
     // In a room it would be taken for what somebody has said.
     rest.iter_mut()
         .for_each(|byte| *byte = byte.saturating_add(u8::from(*byte == b'#')));
