@@ -5,8 +5,10 @@
 //! cargo bench --bench soak -- --minutes 60
 //! cargo bench --bench soak -- --seconds 20 --clients 100
 //! cargo bench --bench soak -- --seed 0x2a
-//! cargo bench --bench soak -- --wrong leak              a judge must find that out
+//! cargo bench --bench soak -- --wrong leak              a server does wrong: found out?
 //! ```
+//!
+//! Wrongs are `corrupt`, `leak` (descriptors), `grow`, `memory` (one allocation) and `status`.
 //!
 //! The examples run as programs, some with few descriptors; one more process has several
 //! handlers on one loop, and an allocator that counts. What clients hear is compared with what
@@ -17,6 +19,13 @@
 #![cfg_attr(
     target_os = "linux",
     allow(clippy::unwrap_used, reason = "a panic is a verdict, too")
+)]
+#![cfg_attr(
+    target_os = "linux",
+    allow(
+        clippy::duplicate_mod,
+        reason = "two examples share their command line"
+    )
 )]
 
 #[cfg(target_os = "linux")]

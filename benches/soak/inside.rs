@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::mem;
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub(crate) fn serve(wrong: &str) -> io::Result<()> {
     // Whatever the standard library makes once is made.
     println!("inside");
     let before = allocator::now();
-    let mut reactor = open()?;
+    let mut reactor = open(wrong)?;
     let handle = reactor.handle();
     let stop = thread::spawn(move || {
         signals.forever().next();
@@ -49,7 +50,10 @@ pub(crate) fn serve(wrong: &str) -> io::Result<()> {
     let after = allocator::now();
     report(&stats, after.0 - before.0, after.1 - before.1);
     drop(signals);
-    Ok(())
+    match wrong {
+        "status" => Err(io::Error::other("on purpose")),
+        _ => Ok(()),
+    }
 }
 
 fn report(stats: &Stats, allocations: i64, bytes: i64) {
@@ -61,9 +65,12 @@ fn report(stats: &Stats, allocations: i64, bytes: i64) {
     );
 }
 
-fn open() -> io::Result<Reactor<Mux>> {
+fn open(wrong: &str) -> io::Result<Reactor<Mux>> {
     let mut mux = Mux::new();
-    let echo = mux.add(Echo);
+    let echo = mux.add(Echo {
+        wrong: wrong.to_owned(),
+        reads: 0,
+    });
     let web = mux.add(http::server::Server::default());
     let resp = mux.add(Store::new(STORE));
     let mut config = Config::default();
@@ -92,7 +99,30 @@ fn open() -> io::Result<Reactor<Mux>> {
     Ok(reactor)
 }
 
-struct Echo;
+/// Wrongs are done at each so-manieth read.
+const WRONG_EVERY: u64 = 500;
+/// In bytes: more memory, at each read.
+const PAGE: usize = 4096;
+
+struct Echo {
+    /// What it does wrong, to see whether that is found out; by default nothing.
+    wrong: String,
+    reads: u64,
+}
+
+impl Echo {
+    fn harm(&mut self, conn: &mut Conn<'_>) -> io::Result<()> {
+        self.reads += 1;
+        let is_time = self.reads.is_multiple_of(WRONG_EVERY);
+        match self.wrong.as_str() {
+            "corrupt" if is_time => drop(conn.write(b"?")),
+            "leak" if is_time => mem::forget(io::stdin().as_fd().try_clone_to_owned()?),
+            "grow" => mem::forget(vec![1_u8; PAGE]),
+            _ => {}
+        }
+        Ok(())
+    }
+}
 
 impl Handler for Echo {
     type Session = ();
@@ -102,6 +132,9 @@ impl Handler for Echo {
     }
 
     fn on_read(&mut self, conn: &mut Conn, _: &mut (), input: &mut Input) -> io::Result<()> {
+        if !self.wrong.is_empty() {
+            self.harm(conn)?;
+        }
         conn.write(input.take_all());
         Ok(())
     }

@@ -175,7 +175,11 @@ pub(crate) fn print(watched: &[Watched], targets: &[Target]) {
             it.server.name,
             mine.map_or_else(|| " ".repeat(45), told)
         );
-        let count = |name: &str| it.counts.get(name).map_or("-".to_owned(), i64::to_string);
+        let count = |name: &str| {
+            it.counts
+                .get(name)
+                .map_or_else(|| "-".to_owned(), i64::to_string)
+        };
         let (warm, end) = it.memory();
         println!(
             "{:>12}{:>12}{:>10}{:>10}{:>10}{:>8}",
