@@ -2,6 +2,7 @@
 //! everything that was allocated since before it was made must be gone, too.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -117,7 +118,7 @@ impl Echo {
         match self.wrong.as_str() {
             "corrupt" if is_time => drop(conn.write(b"?")),
             "leak" if is_time => mem::forget(io::stdin().as_fd().try_clone_to_owned()?),
-            "grow" => mem::forget(vec![1_u8; PAGE]),
+            "grow" => mem::forget(black_box(vec![1_u8; PAGE])),
             _ => {}
         }
         Ok(())

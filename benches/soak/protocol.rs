@@ -9,6 +9,8 @@ use crate::util::{Rng, pattern};
 const LONGEST: usize = 20_000;
 /// A header that every server takes.
 const LONGEST_HEADER: usize = 500;
+/// Whoever leaves before it is removed leaves it to the next.
+const LOST_KEY: u64 = 0;
 /// Between two looks at the clock.
 const SECONDS_APART: u64 = 120;
 
@@ -67,6 +69,14 @@ impl Protocol {
         matches!(self, Self::Date | Self::Datagrams)
     }
 
+    /// What somebody asks who may leave in the middle of it: of that nothing may stay.
+    pub(crate) fn ask_in_vain(self, rng: &mut Rng) -> Vec<u8> {
+        match self {
+            Self::Resp => stored(rng, LOST_KEY).bytes,
+            _ => self.ask(rng).bytes,
+        }
+    }
+
     pub(crate) fn ask(self, rng: &mut Rng) -> Ask {
         let text = |bytes: &[u8], answer: &[u8]| Ask {
             bytes: bytes.to_vec(),
@@ -75,7 +85,10 @@ impl Protocol {
         match self {
             Self::Ok => text(format!("{:x}\n", rng.next()).as_bytes(), b"ok\n"),
             Self::Http => headers(rng),
-            Self::Resp => stored(rng),
+            Self::Resp => {
+                let key = rng.next();
+                stored(rng, key)
+            }
             Self::Time => Ask {
                 bytes: b"timestamp\n".to_vec(),
                 answer: Answer::Seconds,
@@ -109,9 +122,9 @@ fn headers(rng: &mut Rng) -> Ask {
     }
 }
 
-/// Writes, reads and removes a key that is nobody else's.
-fn stored(rng: &mut Rng) -> Ask {
-    let key = format!("{:016x}", rng.next());
+/// Writes, reads and removes a key, which must be nobody else's.
+fn stored(rng: &mut Rng, key: u64) -> Ask {
+    let key = format!("{key:016x}");
     let value: String = some_bytes(rng, LONGEST / 2)
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -324,17 +324,17 @@ impl Talk {
             (Temper::NeverReading, _) => {
                 let socket = &self.socket;
                 socket.set_write_timeout(Some(Duration::from_millis(rng.range(1, DEAF) as u64)))?;
-                let ask = self.protocol.ask(rng);
-                while self.socket.write(&ask.bytes)? > 0 {
+                let ask = self.protocol.ask_in_vain(rng);
+                while self.socket.write(&ask)? > 0 {
                     if rng.one_in(200) {
                         break;
                     }
                 }
             }
             (Temper::Resetting, _) => {
-                let ask = self.protocol.ask(rng);
-                let some = rng.range(0, ask.bytes.len());
-                self.socket.write_all(&ask.bytes[..some])?;
+                let ask = self.protocol.ask_in_vain(rng);
+                let some = rng.range(0, ask.len());
+                self.socket.write_all(&ask[..some])?;
                 pause(rng, 10);
                 self.socket.set_linger(Some(Duration::ZERO))?;
             }
