@@ -100,7 +100,7 @@ fn open(wrong: &str) -> io::Result<Reactor<Mux>> {
     Ok(reactor)
 }
 
-/// Wrongs are done at each so-manieth read.
+/// Wrongs are done at one read of so many.
 const WRONG_EVERY: u64 = 500;
 /// In bytes: more memory, at each read.
 const PAGE: usize = 4096;

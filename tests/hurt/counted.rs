@@ -59,6 +59,10 @@ impl<H: Handler> Handler for Counted<H> {
         self.inner.on_dial_error(cx, dial, error, retry_in);
     }
 
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, session: &mut H::Session) -> io::Result<()> {
+        self.inner.on_handshake(conn, session)
+    }
+
     fn on_read(
         &mut self,
         conn: &mut Conn<'_>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -11,11 +11,12 @@ use std::time::Instant;
 use super::clients::Service;
 use super::matrix::{self, Outcome};
 use super::rows::{self, Row, When};
-use super::{scenes, server, victim::Victim};
+use super::victim::{Strace, Victim};
+use super::{scenes, server};
 
 /// Rows that are played at the same time: most of their time they wait.
 const AT_ONCE: usize = 4;
-/// Without an argument: each so-manieth row.
+/// Without an argument, one row of so many is played.
 const FEW: usize = 40;
 
 pub(crate) fn main() -> ExitCode {
@@ -61,13 +62,13 @@ fn name(row: &Row) -> String {
     format!("{service} {} {} {when}", row.call, row.errno)
 }
 
-pub(crate) fn has_strace() -> bool {
-    let version = Command::new("strace")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    version.is_ok_and(|status| status.success())
+/// Whether strace is here and may attach to a server; says so if not.
+pub(crate) fn can_hurt(somebody: &Victim, what: &str) -> bool {
+    let tried = Strace::attach(somebody.id(), "trace=none").and_then(Strace::detach);
+    if let Err(why) = &tried {
+        println!("SKIPPED: {what}, because strace cannot be used: {why}");
+    }
+    tried.is_ok()
 }
 
 /// Plays rows, prints them in order, and answers how many have failed.
@@ -75,15 +76,11 @@ fn matrix(rows: &[Row]) -> io::Result<usize> {
     if rows.is_empty() {
         return Ok(0);
     }
-    if !has_strace() {
-        println!(
-            "SKIPPED: strace is not here, so no call fails: {} rows",
-            rows.len()
-        );
-        return Ok(0);
-    }
     let began = Instant::now();
     let upstream = matrix::upstream()?;
+    if !can_hurt(&upstream, &format!("{} rows", rows.len())) {
+        return Ok(0);
+    }
     println!(
         "{:<8}{:<12}{:<16}{:<8}{:>6}{:>7}{:>9}{:>9}  {:<34} verdict",
         "service", "call", "errno", "when", "failed", "of", "clients", "bytes", "ends"

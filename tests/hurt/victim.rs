@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -186,6 +186,8 @@ pub(crate) fn fresh_path() -> PathBuf {
 pub(crate) struct Strace {
     child: Child,
     log: PathBuf,
+    /// Kept open, for it has something to say when it lets go.
+    said: BufReader<ChildStderr>,
 }
 
 /// What strace saw.
@@ -215,13 +217,18 @@ impl Strace {
             .stderr(Stdio::piped())
             .spawn()?;
         let said = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line)?;
-        let strace = Self { child, log };
-        if line.contains("attached") {
-            return Ok(strace);
+        let mut strace = Self {
+            child,
+            log,
+            said: BufReader::new(said),
+        };
+        let mut words = String::new();
+        while strace.said.read_line(&mut words)? > 0 {
+            if words.contains("attached") {
+                return Ok(strace);
+            }
         }
-        Err(io::Error::other(line.trim_end().to_owned()))
+        Err(io::Error::other(words.trim_end().replace('\n', "; ")))
     }
 
     /// Lets go.
