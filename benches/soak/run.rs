@@ -137,6 +137,7 @@ fn build() -> io::Result<PathBuf> {
     // TARGET/release/deps/soak-0123456789abcdef
     let this = std::env::current_exe()?;
     let target = this.ancestors().nth(3).ok_or(io::ErrorKind::NotFound)?;
+    println!("the examples are built, unless they are there");
     let status = Command::new(env!("CARGO"))
         .args([
             "build",
