@@ -436,7 +436,7 @@ impl Connection {
     ) -> Option<usize> {
         self.mark(ready);
         let received = fd::after_read(moved, engine.kernel.as_mut(), self.fd, shared);
-        let n = self.received(received, engine, shared)?;
+        let n = self.received(received, engine, shared.len())?;
         self.gained(n, engine);
         Some(n)
     }
@@ -619,20 +619,15 @@ impl Connection {
         } else {
             fd::read(engine.kernel.as_mut(), self.fd, buffer)
         };
-        self.received(received, engine, buffer)
+        self.received(received, engine, buffer.len())
     }
 
     #[inline]
-    fn received(
-        &mut self,
-        received: Received,
-        engine: &mut Engine,
-        buffer: &mut [u8],
-    ) -> Option<usize> {
+    fn received(&mut self, received: Received, engine: &mut Engine, room: usize) -> Option<usize> {
         let Received::Bytes(n) = received else {
             return self.received_no_bytes(received, engine);
         };
-        if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
+        if n < room && !self.has(Flags::CUT_SHORT) {
             self.flags.clear(Flags::READABLE);
         }
         self.active_at = engine.clock.nanos;

@@ -3,7 +3,9 @@
 //! Pure. What does not fit (a Unix name, a zone, a flow label) is kept among the connection's
 //! cold fields.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+#[cfg(not(target_os = "macos"))]
+use std::net::Ipv4Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::address::Addr;
 

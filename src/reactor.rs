@@ -561,15 +561,15 @@ impl<H: Handler> Reactor<H> {
         let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
         let consumed = input.consumed();
         let Core { conns, engine, .. } = core;
-        let plain = outcome.is_ok()
+        if outcome.is_ok()
             && consumed == len
             && engine.gathers_still()
-            && conns
-                .get_mut(token)
-                .is_some_and(|conn| conn.ship_plain(engine));
-        if !plain {
-            self.exchanged(token, Some(outcome), len, consumed);
+            && let Some(conn) = conns.get_mut(token)
+            && conn.ship_plain(engine)
+        {
+            return true;
         }
+        self.exchanged(token, Some(outcome), len, consumed);
         true
     }
 
