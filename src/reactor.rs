@@ -1339,6 +1339,7 @@ impl<H: Handler> Reactor<H> {
         };
         core.engine.stats.closed += 1;
         let (owner, origin) = (conn.owner, conn.origin);
+        core.engine.note_end(token, &reason);
         let closed = conn.retire(reason, &mut core.engine);
         let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
             return;
@@ -1449,7 +1450,7 @@ fn call_socket(
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks.then(|| engine.kernel.nanos());
+    let began = engine.times_callbacks.then(|| engine.callback_begins(name));
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),

@@ -2,13 +2,14 @@
 //!
 //! Everything in it follows from the seed and from what is done to it: it opens no
 //! socket, starts no thread, never sleeps, and reads the real clock once, to have an
-//! `Instant` to count from. It knows nothing of the reactor or of handlers.
+//! `Instant` to count from. It knows nothing of the reactor or of handlers, but what it
+//! is told for its trace.
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
 //! connection, [`packets`]
 //! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`table`] the descriptors,
 //! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
-//! [`resolver`] the names, [`trace`] what the verbs have done, [`settings`] what whoever runs the world says and asks. This
+//! [`resolver`] the names, [`trace`] what the verbs have done, [`words`] how that reads, [`settings`] what whoever runs the world says and asks. This
 //! file is the verbs.
 //!
 //! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
@@ -33,10 +34,12 @@ use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
 pub(crate) use self::trace::Trace;
+use self::words::{Bytes, Came as CameIn, Done, Polled, Said};
 use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
 use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity};
 use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
 use crate::address::{Addr, UnixAddr};
+use crate::error::CloseReason;
 use crate::token::Token;
 
 mod addresses;
@@ -53,6 +56,7 @@ mod settings;
 mod table;
 mod trace;
 mod unix;
+mod words;
 
 pub use self::fault::Call;
 pub(crate) use self::names::unix_name;
@@ -142,6 +146,20 @@ impl SimKernel {
     fn note(&self, line: impl FnOnce() -> String) {
         self.trace.at(self.net.now());
         self.trace.note(line);
+    }
+
+    /// A callback begins, of `source` unless that is nobody.
+    pub(crate) fn callback_begins(&self, name: &str, source: Token) {
+        self.note(|| {
+            let known = source.kind().is_some();
+            let of = known.then(|| format!(" {source:?}")).unwrap_or_default();
+            format!("  -> {name}{of}")
+        });
+    }
+
+    /// A connection is over.
+    pub(crate) fn connection_ends(&self, conn: Token, reason: &CloseReason) {
+        self.note(|| format!("  {conn:?} is over: {reason}"));
     }
 
     /// The failure that was scripted for this call, if any.
@@ -525,7 +543,7 @@ impl SimKernel {
             Some(Entry::Packets(end)) => self.close_packets(end),
             Some(Entry::Spare) | None => {}
         }
-        self.note(|| format!("{verb} {fd:?}"));
+        self.note(|| format!("  {verb} {fd:?}"));
     }
 }
 
@@ -552,21 +570,28 @@ impl Kernel for SimKernel {
         self.stalled = false;
         events.clear();
         let result = self.try_poll(events, timeout);
-        self.note(|| format!("poll for {timeout:?}: {result:?} {events:?}"));
+        self.note(|| {
+            let polled = Polled {
+                most: timeout,
+                result: &result,
+                events,
+            };
+            format!("  {polled}")
+        });
         result
     }
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
         self.tally.count(Call::Register);
         let result = self.try_register(fd, token, interest);
-        self.note(|| format!("register {fd:?} as {token:?}: {result:?}"));
+        self.note(|| format!("  register {fd:?} as {token:?}: {}", Done(&result)));
         result
     }
 
     fn rearm(&mut self, fd: Fd, token: Token) -> Result<bool, Errno> {
         self.tally.count(Call::Rearm);
         let result = self.try_rearm(fd, token);
-        self.note(|| format!("rearm {fd:?} as {token:?}: {result:?}"));
+        self.note(|| format!("  rearm {fd:?} as {token:?}: {}", Said(&result)));
         result
     }
 
@@ -575,7 +600,7 @@ impl Kernel for SimKernel {
         // The misuse is recorded; there is nothing to answer.
         let _ = self.table.get(fd, "deregister");
         self.poller.remove(fd);
-        self.note(|| format!("deregister {fd:?}"));
+        self.note(|| format!("  deregister {fd:?}"));
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
@@ -584,7 +609,7 @@ impl Kernel for SimKernel {
 
     fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
         let result = self.try_listen(spec);
-        self.note(|| format!("listen on {}: {result:?}", spec.addr));
+        self.note(|| format!("  listen on {}: {}", spec.addr, Said(&result)));
         result
     }
 
@@ -615,7 +640,10 @@ impl Kernel for SimKernel {
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
         self.tally.count(Call::Accept);
         let result = self.try_accept(listener);
-        self.note(|| format!("accept on {listener:?}: {result:?}"));
+        self.note(|| match &result {
+            Ok((fd, peer)) => format!("  accept on {listener:?}: {fd:?}, from {peer}"),
+            Err(_) => format!("  accept on {listener:?}: {}", Said(&result)),
+        });
         result
     }
 
@@ -629,39 +657,45 @@ impl Kernel for SimKernel {
         let link = self.stream(fd, "setsockopt")?;
         let result = self.scripted(Call::SetOption);
         self.net.links[link].set_options(options);
-        self.note(|| format!("set options of {fd:?}: {result:?}"));
+        self.note(|| format!("  set options of {fd:?}: {}", Done(&result)));
         result
     }
 
     fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
         let result = self.try_socket(spec);
-        self.note(|| format!("socket for {}: {result:?}", spec.remote));
+        self.note(|| format!("  socket for {}: {}", spec.remote, Said(&result)));
         result
     }
 
     fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         self.tally.count(Call::Connect);
         let result = self.try_connect(fd, remote);
-        self.note(|| format!("connect {fd:?} to {remote}: {result:?}"));
+        self.note(|| format!("  connect {fd:?} to {remote}: {}", Done(&result)));
         result
     }
 
     fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::PeerAddr);
-        self.try_peer_addr(fd)
+        let result = self.try_peer_addr(fd);
+        self.note(|| format!("  peer of {fd:?}: {}", Said(&result)));
+        result
     }
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         self.tally.count(Call::Read);
-        let result = self.try_read(fd, buffer).map(|message| message.len);
-        self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
-        result.into()
+        let result = self.try_read(fd, buffer);
+        let most = buffer.len();
+        self.note(|| format!("  read {fd:?}, at most {most}: {}", CameIn(&result, buffer)));
+        result.map(|message| message.len).into()
     }
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         self.tally.count(Call::Write);
         let result = self.try_write(fd, std::iter::once(bytes));
-        self.note(|| format!("write {fd:?}, {} bytes: {result:?}", bytes.len()));
+        self.note(|| {
+            let (len, said, shown) = (bytes.len(), Said(&result), Bytes(bytes));
+            format!("  write {fd:?}, {len} bytes: {said} {shown}")
+        });
         result.into()
     }
 
@@ -673,27 +707,41 @@ impl Kernel for SimKernel {
             return Err(Errno(libc::EINVAL));
         }
         let result = self.try_write(fd, parts.iter().map(|part| &**part));
-        self.note(|| format!("write {fd:?}, {} parts: {result:?}", parts.len()));
+        self.note(|| {
+            let (count, said) = (parts.len(), Said(&result));
+            let bytes = parts
+                .iter()
+                .map(|part| &**part)
+                .collect::<Vec<_>>()
+                .concat();
+            let (len, shown) = (bytes.len(), Bytes(&bytes));
+            format!("  write {fd:?}, {len} bytes in {count} parts: {said} {shown}")
+        });
         result
     }
 
     fn take_error(&mut self, fd: Fd) -> Option<Errno> {
         self.tally.count(Call::TakeError);
         let result = self.try_take_error(fd);
-        self.note(|| format!("error of {fd:?}: {result:?}"));
+        self.note(|| match result {
+            Some(errno) => format!("  error of {fd:?}: {}", Done(&Err(errno))),
+            None => format!("  error of {fd:?}: none"),
+        });
         result
     }
 
     fn shutdown_write(&mut self, fd: Fd) -> Result<(), Errno> {
         self.tally.count(Call::Shutdown);
         let result = self.try_shutdown(fd);
-        self.note(|| format!("shutdown {fd:?}: {result:?}"));
+        self.note(|| format!("  shutdown {fd:?}: {}", Done(&result)));
         result
     }
 
     fn local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::LocalAddr);
-        self.try_local_addr(fd)
+        let result = self.try_local_addr(fd);
+        self.note(|| format!("  address of {fd:?}: {}", Said(&result)));
+        result
     }
 
     fn close(&mut self, fd: Fd) {
@@ -709,7 +757,7 @@ impl Kernel for SimKernel {
     fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
         let result = self.try_bind(spec);
         let (local, remote) = (&spec.local, &spec.remote);
-        self.note(|| format!("bind {local:?} for {remote:?}: {result:?}"));
+        self.note(|| format!("  bind {local:?} for {remote:?}: {}", Said(&result)));
         result
     }
 
@@ -717,7 +765,7 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Receive);
         let result = self.try_receive(fd, batch);
         let places = batch.places();
-        self.note(|| format!("receive from {fd:?}, at most {places}: {result:?}"));
+        self.note(|| format!("  receive from {fd:?}, at most {places}: {}", Said(&result)));
         result
     }
 
@@ -725,42 +773,42 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Send);
         let result = self.try_send(fd, packets);
         let count = packets.len();
-        self.note(|| format!("send {count} datagrams through {fd:?}: {result:?}"));
+        self.note(|| format!("  send {count} datagrams through {fd:?}: {}", Said(&result)));
         result
     }
 
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
         self.tally.count(Call::SetOption);
         let result = self.try_set_packet_option(fd, option);
-        self.note(|| format!("set {option:?} of {fd:?}: {result:?}"));
+        self.note(|| format!("  set {option:?} of {fd:?}: {}", Done(&result)));
         result
     }
 
     fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
         self.tally.count(Call::Stat);
         let result = self.try_path_identity(path);
-        self.note(|| format!("stat {}: {result:?}", path.display()));
+        self.note(|| format!("  stat {}: {}", path.display(), Said(&result)));
         result
     }
 
     fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
         self.tally.count(Call::Unlink);
         let result = self.try_unlink(path);
-        self.note(|| format!("unlink {}: {result:?}", path.display()));
+        self.note(|| format!("  unlink {}: {}", path.display(), Done(&result)));
         result
     }
 
     fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
         self.tally.count(Call::Knock);
         let result = self.try_knock(addr, transport);
-        self.note(|| format!("knock at {addr}: {result:?}"));
+        self.note(|| format!("  knock at {addr}: {}", Done(&result)));
         result
     }
 
     fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
         self.tally.count(Call::PeerCred);
         let result = self.try_peer_cred(fd);
-        self.note(|| format!("who is at the other end of {fd:?}: {result:?}"));
+        self.note(|| format!("  who is at the other end of {fd:?}: {}", Said(&result)));
         result
     }
 
@@ -774,7 +822,12 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer);
         let most = buffer.len();
-        self.note(|| format!("receive from {fd:?}, at most {most}: {result:?}"));
+        self.note(|| {
+            format!(
+                "  receive from {fd:?}, at most {most}: {}",
+                CameIn(&result, buffer)
+            )
+        });
         result
     }
 
@@ -821,7 +874,7 @@ impl Kernel for SimKernel {
         let failure = self.script.next(Call::LookUp);
         let now = self.net.now();
         self.resolver.ask(ticket, host, failure, now);
-        self.note(|| format!("look {host} up as {ticket:?}"));
+        self.note(|| format!("  look {host} up as {ticket:?}"));
         self.pass_to(now);
     }
 
@@ -850,7 +903,7 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Spare);
         self.scripted(Call::Spare)?;
         let result = self.table.open(Entry::Spare);
-        self.note(|| format!("spare: {result:?}"));
+        self.note(|| format!("  spare: {}", Said(&result)));
         result
     }
 

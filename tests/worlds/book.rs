@@ -196,13 +196,11 @@ impl Book {
 
     /// A callback begins, on a connection or not.
     pub fn enter(&mut self, name: &'static str, id: Option<ConnId>) {
-        self.diary.note(|| match id {
-            Some(id) => format!("  {name} {id:?}"),
-            None => format!("  {name}"),
-        });
         let (nested, after) = (self.inside, self.stopped);
-        self.must(!nested, || format!("{name} runs inside another callback"));
-        self.must(!after, || format!("{name} runs after on_stop"));
+        self.must(!nested, || {
+            format!("{name} of {id:?} runs inside another callback")
+        });
+        self.must(!after, || format!("{name} of {id:?} runs after on_stop"));
         self.inside = true;
         self.corners.insert(name);
     }

@@ -70,8 +70,6 @@ impl Play {
         book.accepts_in_turn.clear();
         book.posts_in_turn = 0;
         let turn = book.turn;
-        book.diary
-            .note(|| format!("--- turn {turn}, at most {most:?}"));
         let busy = self.world.turn(most);
         let played = hurts - faults::pending(&mut self.world);
         if played > 0 {

@@ -8,6 +8,7 @@ use super::fault::Call;
 use super::names::{Owner, unix_name};
 use super::net::{Remote, Stage};
 use super::peer::Peer;
+use super::words::Said;
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::{DialSpec, Errno, Fd, PathIdentity, PeerCred, Transport};
 
@@ -118,7 +119,7 @@ impl SimKernel {
     pub(crate) fn new_unix_client(&mut self, path: &Path) -> Result<Peer, Errno> {
         let listener = self.serving(&unix_name(path));
         let result = listener.and_then(|listener| self.net.new_unix_client(listener));
-        self.note(|| format!("client connects to {}: {result:?}", path.display()));
+        self.note(|| format!("a client connects to {}: {}", path.display(), Said(&result)));
         result.map(Peer)
     }
 
