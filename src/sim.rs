@@ -398,6 +398,43 @@ impl<H: Handler> World<H> {
         self.kernel().peer_received(client.0)
     }
 
+    /// Lets the loop [`run`](Self::run), and then compares what the client has received since
+    /// this was last asked.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use windlass::sim::World;
+    /// # use windlass::{Conn, Handler, ListenerId};
+    /// # struct Greeter;
+    /// # impl Handler for Greeter {
+    /// #     type Session = ();
+    /// #     fn on_accept(&mut self, conn: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+    /// #         conn.write(b"hello\r\n");
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// let mut world = World::new(1, Greeter);
+    /// let addr = world.listen("127.0.0.1:7");
+    /// let client = world.connect(addr);
+    /// world.expect(client, "hello\r\n");
+    /// world.expect(client, ""); // and no more
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// It is something else: both are shown as text. Or as [`run`](Self::run).
+    #[track_caller]
+    pub fn expect(&mut self, client: Client, bytes: impl AsRef<[u8]>) {
+        self.run();
+        let (expected, received) = (bytes.as_ref(), self.received(client));
+        if received != expected {
+            let (expected, received) = (expected.escape_ascii(), received.escape_ascii());
+            self.fail(&format!(
+                "{client:?} received\n    \"{received}\"\n  and should have received\n    \"{expected}\""
+            ));
+        }
+    }
+
     /// Whether the client has read everything up to the server's FIN.
     pub fn saw_eof(&mut self, client: Client) -> bool {
         self.kernel().peer_saw_eof(client.0)
