@@ -71,7 +71,7 @@ const NO_DESCRIPTORS: Fault = Fault {
     call: "socket",
     errno: Errno(libc::ENOTSUP),
 };
-/// Wall-clock time at virtual time zero: 2026-01-01 00:00:00 UTC.
+/// Wall-clock time at virtual time zero, at first: 2026-01-01 00:00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// As `/proc/sys/net/core/somaxconn` has had it since Linux 5.4.
 const DEFAULT_BACKLOG_LIMIT: u32 = 4096;
@@ -88,6 +88,8 @@ const DEFAULT_CRED: PeerCred = PeerCred {
 #[derive(Debug)]
 pub(crate) struct SimKernel {
     base: Instant,
+    /// Wall-clock time at virtual time zero.
+    wall_epoch: SystemTime,
     dice: Dice,
     net: Net,
     packets: Packets,
@@ -125,6 +127,7 @@ impl SimKernel {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             base: Instant::now(),
+            wall_epoch: SystemTime::UNIX_EPOCH + EPOCH,
             dice: Dice::new(seed),
             net: Net::new(),
             packets: Packets::new(),
@@ -282,6 +285,8 @@ impl SimKernel {
         events: &mut Vec<Event>,
         timeout: Option<Duration>,
     ) -> Result<(), Errno> {
+        let stood = std::mem::take(&mut self.script.standstill);
+        self.pass_to(self.net.now().saturating_add(stood));
         self.scripted(Call::Poll)?;
         let until = timeout.map(|it| self.net.now().saturating_add(whole_grains(it)));
         loop {
@@ -423,7 +428,11 @@ impl SimKernel {
 
     fn try_peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let entry = self.table.get(fd, "getpeername")?;
-        self.scripted(Call::PeerAddr)?;
+        if let Err(errno) = self.scripted(Call::PeerAddr) {
+            // Nobody is there yet, so whoever comes will be reported.
+            self.net.changed.push(fd);
+            return Err(errno);
+        }
         let peer = match entry {
             Entry::Stream(link) => self.net.links[link].peer(),
             Entry::Packets(end) => self.packets.ends[end].peer.clone(),
@@ -558,7 +567,7 @@ impl Kernel for SimKernel {
     }
 
     fn wall(&mut self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + EPOCH + self.elapsed()
+        self.wall_epoch + self.elapsed()
     }
 
     fn random(&mut self) -> u64 {

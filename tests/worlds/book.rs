@@ -253,6 +253,13 @@ impl Book {
         self.aborted(at, Why::Panic);
     }
 
+    /// The next turn takes that long: what it finds connected may have been so in time.
+    pub fn stands_still(&mut self, time: Duration) {
+        for dial in self.dials.values_mut() {
+            dial.until += time;
+        }
+    }
+
     pub fn stopping(&mut self, at: Instant) {
         self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
     }

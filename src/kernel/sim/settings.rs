@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::fault::Call;
 use super::net::Remote;
@@ -32,6 +32,19 @@ impl SimKernel {
     /// once. `None`: a poll may take all the time that it was given.
     pub(crate) fn set_horizon(&mut self, horizon: Option<Instant>) {
         self.horizon = horizon.map(|it| nanos(it.saturating_duration_since(self.base)));
+    }
+
+    /// The process stands still for that long when it polls next.
+    pub(crate) fn stand_still(&mut self, time: Duration) {
+        self.script.standstill = self.script.standstill.saturating_add(nanos(time));
+        self.note(|| format!("the process is stopped for {time:?}"));
+    }
+
+    /// What the wall clock shows now. It goes on from there.
+    pub(crate) fn set_wall(&mut self, now: SystemTime) {
+        let elapsed = self.elapsed();
+        self.wall_epoch = now.checked_sub(elapsed).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.note(|| "the wall clock was set".to_owned());
     }
 
     /// Whether the last poll would have waited for ever: no timeout, and nothing under way.
