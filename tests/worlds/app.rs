@@ -221,7 +221,10 @@ impl Handler for App {
             .note(|| format!("    {listener:?}: {error}"));
         let gone = cx.listener(listener).is_none();
         let given_up = error.recovery() == Recovery::GiveUp && !error.is_timeout();
-        self.book.must(gone == given_up, || {
+        // It may have been closed between the error and this word of it.
+        let mut closed = self.book.listeners.iter().filter(|it| it.closing);
+        let closed = closed.any(|it| it.id == listener) || self.book.stop_at.is_some();
+        self.book.must(gone == given_up || (gone && closed), || {
             format!("{listener:?} is gone: {gone}, after {error}")
         });
         for it in &mut self.book.listeners {

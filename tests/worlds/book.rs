@@ -44,6 +44,9 @@ pub struct Book {
     /// The numbers of the last post that was taken, and of the last that ran.
     pub posted: u64,
     pub ran: u64,
+    pub stop_is_heard: bool,
+    /// The time that the next turn stands still.
+    pub standstill: Duration,
     /// When the grace of a stop ends.
     pub stop_at: Option<Instant>,
     pub started: bool,
@@ -255,6 +258,12 @@ impl Book {
 
     /// The next turn takes that long: what it finds connected may have been so in time.
     pub fn stands_still(&mut self, time: Duration) {
+        self.standstill += time;
+        // The grace of a stop begins when the loop hears of it.
+        self.stop_at = match self.stop_at {
+            Some(at) if !self.stop_is_heard => Some(at + time),
+            known => known,
+        };
         for dial in self.dials.values_mut() {
             dial.until += time;
         }

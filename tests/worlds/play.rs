@@ -299,7 +299,7 @@ impl Play {
     fn stop_from_outside(&mut self) {
         let grace = self.dice.time(JUMP / 8);
         if self.world.handle().shutdown(grace).is_ok() {
-            let end = self.world.now() + grace;
+            let end = self.world.now() + self.world.handler().book.standstill + grace;
             self.world.handler_mut().book.stopping(end);
         }
     }
