@@ -50,8 +50,14 @@
 //! itself, and every interface is the loopback. Unix sockets have every directory, and
 //! announce room as soon as there is any (Linux: three quarters). Raw IP is not permitted.
 //!
-//! Real descriptors have no place in it: adopting, watching, detaching and passing them is
-//! refused with ENOTSUP (an inherited listener with ENOTSOCK).
+//! # Descriptors
+//!
+//! Those that are watched and those that are passed are real: a pipe of which the test has
+//! the other end. A watched one is looked at whenever the loop polls and never waited for, so
+//! that only who runs the world decides when it becomes ready. A connection that is detached
+//! leaves as a descriptor that only stands for it: adopted, it is that connection again;
+//! dropped, it is closed. Real sockets have no place here: adopting one, and duplicating a
+//! listener, is refused with ENOTSUP (an inherited listener with ENOTSOCK).
 
 use std::fmt;
 use std::io;

@@ -76,6 +76,14 @@ impl Watching {
         self.fd
     }
 
+    /// What it would be called for, at least.
+    pub(crate) fn asks_for(&self) -> Readiness {
+        match self.interest {
+            Interest::Read | Interest::ReadWrite => Readiness::READABLE,
+            Interest::Write => Readiness::WRITABLE,
+        }
+    }
+
     pub(crate) fn note(&mut self, event: Event) {
         self.ready.insert(event.ready);
     }

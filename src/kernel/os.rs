@@ -43,6 +43,7 @@ mod sockets;
 mod tests;
 mod unix;
 
+pub(crate) use self::handover::{is_watchable, ready_now};
 pub(crate) use self::inherited::inherited;
 use self::limits::{FALLBACK_BACKLOG, FALLBACK_DESCRIPTORS};
 use self::limits::{count, descriptor_limits, highest_soft_limit, system_backlog};

@@ -7,7 +7,7 @@
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
 //! connection, [`packets`]
-//! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`table`] the descriptors,
+//! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`kept`] the descriptors that are real, [`table`] the descriptors,
 //! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
 //! [`resolver`] the names, [`trace`] what the verbs have done, [`words`] how that reads, [`settings`] what whoever runs the world says and asks. This
 //! file is the verbs.
@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::fault::{Dice, Script, Tally};
+use self::kept::Kept;
 use self::names::{Names, Owner};
 use self::net::{Nanos, Net, Stage};
 use self::packets::{LOOPBACK_INDEX, Packets};
@@ -44,6 +45,7 @@ use crate::token::Token;
 
 mod addresses;
 mod fault;
+mod kept;
 mod names;
 mod net;
 mod packets;
@@ -66,7 +68,7 @@ pub(crate) use self::peer::Peer;
 #[cfg(test)]
 pub(crate) use self::peer::PeerState;
 
-/// What a verb answers that would have to give or take a real descriptor.
+/// What a verb answers that would have to give or take a real socket.
 const NO_DESCRIPTORS: Fault = Fault {
     call: "socket",
     errno: Errno(libc::ENOTSUP),
@@ -97,6 +99,7 @@ pub(crate) struct SimKernel {
     /// Whom every Unix socket has at its other end.
     cred: PeerCred,
     poller: Poller,
+    kept: Kept,
     table: Table,
     script: Script,
     tally: Tally,
@@ -134,6 +137,7 @@ impl SimKernel {
             names: Names::default(),
             cred: DEFAULT_CRED,
             poller: Poller::new(),
+            kept: Kept::default(),
             table: Table::new(),
             script: Script::default(),
             tally: Tally::default(),
@@ -193,7 +197,7 @@ impl SimKernel {
             Entry::Stream(link) => Ok(link),
             Entry::Listener(_) => Err(Errno(libc::ENOTCONN)),
             Entry::Packets(_) => Err(self.misused(fd, verb)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -201,7 +205,7 @@ impl SimKernel {
         match self.table.get(fd, verb)? {
             Entry::Listener(listener) => Ok(listener),
             Entry::Stream(_) | Entry::Packets(_) => Err(Errno(libc::EINVAL)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -210,7 +214,7 @@ impl SimKernel {
         match self.table.get(fd, verb)? {
             Entry::Packets(end) => Ok(end),
             Entry::Listener(_) | Entry::Stream(_) => Err(self.misused(fd, verb)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -232,9 +236,11 @@ impl SimKernel {
                 ready: Readiness::READABLE,
             });
         }
+        self.look_outside();
         self.settle();
-        let (net, packets, table) = (&self.net, &self.packets, &self.table);
+        let (net, packets, table, kept) = (&self.net, &self.packets, &self.table, &self.kept);
         self.poller.report(events, |fd| match table.peek(fd) {
+            Some(Entry::Kept) => kept.state(fd),
             Some(Entry::Stream(link)) => net.links[link].state(),
             Some(Entry::Listener(listener)) => net.listeners[listener].state(),
             Some(Entry::Packets(end)) => packets.state(end),
@@ -437,7 +443,7 @@ impl SimKernel {
             Entry::Stream(link) => self.net.links[link].peer(),
             Entry::Packets(end) => self.packets.ends[end].peer.clone(),
             Entry::Listener(_) => None,
-            Entry::Spare => return Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => return Err(Errno(libc::ENOTSOCK)),
         };
         peer.ok_or(Errno(libc::ENOTCONN))
     }
@@ -514,7 +520,7 @@ impl SimKernel {
             Entry::Stream(link) => Ok(self.net.links[link].local_addr.clone()),
             Entry::Listener(listener) => Ok(self.net.listeners[listener].addr.clone()),
             Entry::Packets(end) => Ok(self.packets.ends[end].name.clone()),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -530,7 +536,7 @@ impl SimKernel {
         match entry {
             Entry::Stream(link) => self.net.links[link].server.error.take(),
             Entry::Packets(end) => self.packets.ends[end].error.take(),
-            Entry::Listener(_) | Entry::Spare => None,
+            Entry::Listener(_) | Entry::Spare | Entry::Kept => None,
         }
     }
 
@@ -550,6 +556,7 @@ impl SimKernel {
                 self.names.release(Owner::Stream(link));
             }
             Some(Entry::Packets(end)) => self.close_packets(end),
+            Some(Entry::Kept) => self.forget_kept(fd),
             Some(Entry::Spare) | None => {}
         }
         self.note(|| format!("  {verb} {fd:?}"));
@@ -693,6 +700,8 @@ impl Kernel for SimKernel {
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer);
+        // Whoever does not ask for them closes those that come.
+        drop(self.take_passed(fd));
         let most = buffer.len();
         self.note(|| format!("  read {fd:?}, at most {most}: {}", CameIn(&result, buffer)));
         result.map(|message| message.len).into()
@@ -821,15 +830,18 @@ impl Kernel for SimKernel {
         result
     }
 
-    /// No descriptor of the real process travels here, so none ever comes.
     fn receive_message(
         &mut self,
         fd: Fd,
         buffer: &mut [u8],
-        _: Option<&mut Vec<OwnedFd>>,
+        fds: Option<&mut Vec<OwnedFd>>,
     ) -> Result<Message, Errno> {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer);
+        let came = self.take_passed(fd);
+        if let Some(fds) = fds {
+            fds.extend(came);
+        }
         let most = buffer.len();
         self.note(|| {
             format!(
@@ -840,38 +852,60 @@ impl Kernel for SimKernel {
         result
     }
 
-    // Descriptors of the real process are nothing that this host knows.
-
-    fn adopt_stream(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
-        Err(NO_DESCRIPTORS)
+    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        let result = self.try_adopt(&fd);
+        self.note(|| format!("  take a stream over: {}", Said(&result)));
+        result
     }
+
+    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno> {
+        Ok(self.try_keep(fd))
+    }
+
+    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        let result = self.try_release(fd);
+        self.note(|| {
+            format!(
+                "  give {fd:?} away: {}",
+                Done(&result.as_ref().map(drop).map_err(|it| *it))
+            )
+        });
+        result
+    }
+
+    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.tally.count(Call::Register);
+        let result = self.try_watch(fd, token, interest);
+        self.note(|| format!("  watch {fd:?} as {token:?}: {}", Done(&result)));
+        result
+    }
+
+    fn rewatch(&mut self, fd: Fd, token: Token, _: Interest) -> Result<(), Errno> {
+        self.tally.count(Call::Rearm);
+        let result = self.try_rewatch(fd, token);
+        self.note(|| format!("  watch {fd:?} on as {token:?}: {}", Done(&result)));
+        result
+    }
+
+    // Sockets of the real process are nothing that this host knows.
 
     fn adopt_packets(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
         Err(NO_DESCRIPTORS)
-    }
-
-    fn keep(&mut self, _: OwnedFd) -> Result<Fd, Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn release(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
-        Err(NO_DESCRIPTORS.errno)
     }
 
     fn duplicate(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
         Err(NO_DESCRIPTORS.errno)
     }
 
-    fn watch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn rewatch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn send_with_fds(&mut self, _: Fd, _: &[u8], _: &[OwnedFd]) -> Result<usize, Errno> {
-        Err(NO_DESCRIPTORS.errno)
+    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno> {
+        self.tally.count(Call::Write);
+        let result = self.try_send_with_fds(fd, bytes, fds);
+        self.note(|| {
+            let (len, count) = (bytes.len(), fds.len());
+            let (said, shown) = (Said(&result), Bytes(bytes));
+            format!("  write {fd:?}, {len} bytes and {count} descriptors: {said} {shown}")
+        });
+        result
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {

@@ -60,7 +60,7 @@ impl SimKernel {
             _ if link.client.closed || link.client.saw_eof => PeerState::Closed,
             Stage::Syn(_) => PeerState::Connecting,
             Stage::Queued => PeerState::Queued,
-            Stage::Open(_) | Stage::Orphan => PeerState::Open,
+            Stage::Open(_) | Stage::Away | Stage::Orphan => PeerState::Open,
             Stage::Fresh(_) | Stage::Spoilt(_) | Stage::Dialing(_) => PeerState::Connecting,
             Stage::Gone => PeerState::Closed,
         }

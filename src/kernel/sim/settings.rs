@@ -55,6 +55,7 @@ impl SimKernel {
 
     /// Whether a poll at this moment would bring anything.
     pub(crate) fn has_news(&mut self) -> bool {
+        self.look_outside();
         self.settle();
         self.poller.has_changes()
             || self.net.has_pieces()
@@ -68,6 +69,7 @@ impl SimKernel {
             Some(Entry::Stream(link)) => self.net.links[link].state(),
             Some(Entry::Listener(listener)) => self.net.listeners[listener].state(),
             Some(Entry::Packets(end)) => self.packets.state(end),
+            Some(Entry::Kept) => self.kept.state(fd),
             Some(Entry::Spare) | None => Readiness::default(),
         }
     }

@@ -165,6 +165,7 @@ impl Net {
         let before = up.sent();
         let mut moved = up.put_from(&mut arrived);
         *self.links[from].down.received_mut() = arrived;
+        self.relay_descriptors(from, to);
         let down = &self.links[from].down;
         if down.fin_received() && !down.has_input() {
             self.links[to].up.finish();
@@ -174,6 +175,18 @@ impl Net {
         if moved != Moved::default() {
             self.crossed(to, Way::Up, position);
         }
+    }
+
+    pub(super) fn relay_descriptors(&mut self, from: usize, to: usize) {
+        let [first, second] = [from.min(to), from.max(to)];
+        let (before, after) = self.links.split_at_mut(second);
+        let (low, high) = (&mut before[first], &mut after[0]);
+        let (down, up) = if from < to {
+            (&mut low.down, &mut high.up)
+        } else {
+            (&mut high.down, &mut low.up)
+        };
+        down.pass_on(up);
     }
 
     /// The other half of a connection of the process to itself was reset or refused.
@@ -286,7 +299,7 @@ impl Link {
     /// Who is at the other end, while somebody is.
     pub(crate) fn peer(&self) -> Option<Addr> {
         let there = self.is_unix() || !self.server.reset;
-        let connected = matches!(self.stage, Stage::Open(_)) && there;
+        let connected = matches!(self.stage, Stage::Open(_) | Stage::Away) && there;
         connected.then(|| self.peer_addr.clone())
     }
 
