@@ -521,8 +521,7 @@ impl<'a> Conn<'a> {
     ///
     /// `WouldBlock` while the kernel has not taken all that was written; nothing has changed
     /// then, so try again in [`on_write`](crate::Handler::on_write) or later. EBADF if the
-    /// connection is closing or closed, EPIPE if this very flush has ended it. In a simulated
-    /// world EOPNOTSUPP, and nothing has changed.
+    /// connection is closing or closed, EPIPE if this very flush has ended it.
     pub fn detach(&mut self) -> io::Result<OwnedFd> {
         let gone = Err(Errno(libc::EBADF));
         Ok(self.with(gone, |conn, engine| conn.detach(engine))?)

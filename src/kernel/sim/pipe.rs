@@ -29,11 +29,13 @@ pub(super) struct Pipe {
     moved: u64,
     /// Bytes that the reader has taken.
     taken: u64,
-    /// Descriptors on their way, each lot with the place of the byte that it came with.
-    passed: VecDeque<(u64, Vec<OwnedFd>)>,
+    passed: Lots,
     /// Those that came with bytes that the reader has taken.
     arrived: Vec<OwnedFd>,
 }
+
+/// Descriptors on their way, each lot with the place of its byte, in order.
+pub(super) type Lots = VecDeque<(u64, Vec<OwnedFd>)>;
 
 /// What reached the receive buffer in one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,9 +241,13 @@ impl Pipe {
         std::mem::take(&mut self.arrived)
     }
 
-    /// Hands on what travels here to the pipe that continues this one, byte for byte.
-    pub(super) fn pass_on(&mut self, to: &mut Self) {
-        to.passed.append(&mut self.passed);
+    /// Takes all that travel, for the pipe that continues this one byte for byte.
+    pub(super) fn take_on_their_way(&mut self) -> Lots {
+        std::mem::take(&mut self.passed)
+    }
+
+    pub(super) fn pass_on(&mut self, mut from: Lots) {
+        self.passed.append(&mut from);
     }
 
     /// Bytes that one read may take. A record is taken whole.

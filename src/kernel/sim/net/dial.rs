@@ -178,15 +178,8 @@ impl Net {
     }
 
     pub(super) fn relay_descriptors(&mut self, from: usize, to: usize) {
-        let [first, second] = [from.min(to), from.max(to)];
-        let (before, after) = self.links.split_at_mut(second);
-        let (low, high) = (&mut before[first], &mut after[0]);
-        let (down, up) = if from < to {
-            (&mut low.down, &mut high.up)
-        } else {
-            (&mut high.down, &mut low.up)
-        };
-        down.pass_on(up);
+        let passed = self.links[from].down.take_on_their_way();
+        self.links[to].up.pass_on(passed);
     }
 
     /// The other half of a connection of the process to itself was reset or refused.
