@@ -888,13 +888,16 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn serve_watch(&mut self, token: Token) {
-        let Some(watch) = self.core.watches.get_mut(token) else {
+        let Core {
+            watches, engine, ..
+        } = &mut self.core;
+        let Some(watch) = watches.get_mut(token) else {
             return;
         };
         watch.left_ready();
         let owner = watch.owner;
         let Some(ready) = watch.take_ready() else {
-            return;
+            return watch.ask_if_due(engine);
         };
         let Self { handler, core, .. } = self;
         guarded(core, "on_ready", |core| {
@@ -904,7 +907,7 @@ impl<H: Handler> Reactor<H> {
             watches, engine, ..
         } = core;
         if let Some(watch) = watches.get_mut(token) {
-            watch.ask_again(ready, engine);
+            watch.ask_again(engine);
         }
     }
 

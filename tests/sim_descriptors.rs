@@ -20,6 +20,8 @@ struct App {
     watched: Option<PipeReader>,
     seen: Vec<u8>,
     readies: usize,
+    /// More would wait in a read; zero for any number.
+    most: usize,
     away: Vec<OwnedFd>,
     ends: Vec<String>,
 }
@@ -54,6 +56,10 @@ impl Handler for App {
 
     fn on_ready(&mut self, cx: &mut Context<'_>, watch: WatchId, ready: Ready) {
         self.readies += 1;
+        assert!(
+            self.most == 0 || self.readies <= self.most,
+            "nothing is there"
+        );
         assert!(ready.is_readable());
         let mut buffer = vec![0; self.bite];
         let count = self.watched.as_mut().unwrap().read(&mut buffer).unwrap();
@@ -114,6 +120,19 @@ fn a_watch_that_cannot_be_asked_for_again_is_served_all_the_same() {
     writer.write_all(b"abc").unwrap();
     world.run();
     assert_eq!(world.handler().seen, b"abc");
+}
+
+#[test]
+fn a_watch_that_cannot_be_asked_for_again_is_not_said_to_be_ready_when_it_is_not() {
+    let (mut world, mut writer) = watching(8);
+    world.handler_mut().most = 1;
+    world.faults().fail(Call::Rearm, libc::ENOMEM, 3);
+    writer.write_all(b"abc").unwrap();
+    world.run();
+    world.handler_mut().most = 2;
+    writer.write_all(b"def").unwrap();
+    world.run();
+    assert_eq!(world.handler().seen, b"abcdef");
 }
 
 #[test]

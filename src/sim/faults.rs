@@ -42,7 +42,8 @@ impl Faults<'_> {
         self
     }
 
-    /// The next poll reports every source as ready, true or not.
+    /// The next poll reports every source as ready, true or not; but for the descriptors
+    /// that are watched, which are real, so that a read would block.
     pub fn spurious(self) -> Self {
         self.0.spurious_all();
         self

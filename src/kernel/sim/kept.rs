@@ -177,6 +177,11 @@ impl SimKernel {
         }
     }
 
+    /// How many descriptors are watched.
+    pub(crate) fn watched_descriptors(&self) -> usize {
+        self.kept.watched.len()
+    }
+
     pub(super) fn forget_kept(&mut self, fd: Fd) {
         self.kept.watched.remove(&fd);
     }

@@ -124,7 +124,10 @@ impl SimKernel {
     /// [`spurious`](Self::spurious) for everything registered.
     pub(crate) fn spurious_all(&mut self) {
         for fd in self.poller.registered() {
-            self.spurious(fd);
+            // Whoever reads a real descriptor because of it would wait for ever.
+            if self.table.peek(fd) != Some(Entry::Kept) {
+                self.spurious(fd);
+            }
         }
     }
 
