@@ -5,8 +5,8 @@
 //! Whoever breaks a promise is shown with its seed and what happened before, turn by turn:
 //!
 //! ```text
-//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture replay
-//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture worlds
+//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture --exact replay
+//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture keep_every_promise
 //! ```
 //!
 //! Everything goes through the public interface, so it says nothing about how a promise is
