@@ -157,10 +157,9 @@ impl SimKernel {
 
     /// A callback begins, of `source` unless that is nobody.
     pub(crate) fn callback_begins(&self, name: &str, source: Token) {
-        self.note(|| {
-            let known = source.kind().is_some();
-            let of = known.then(|| format!(" {source:?}")).unwrap_or_default();
-            format!("  -> {name}{of}")
+        self.note(|| match source.kind() {
+            Some(_) => format!("  -> {name} {source:?}"),
+            None => format!("  -> {name}"),
         });
     }
 

@@ -731,7 +731,7 @@ impl Annex {
     }
 
     /// Fine weather, and nobody is paused: whatever was sent has come.
-    fn everybody_is_served(&mut self) -> Result<(), String> {
+    fn everybody_is_served(&self) -> Result<(), String> {
         let pressed = self.world.stats().buffered > 300;
         for far in &self.fars {
             let guest = self.guest(far.part)?;

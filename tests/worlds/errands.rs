@@ -188,9 +188,7 @@ impl App {
             // A fault may keep it from saying.
             let queue = listener.queue().unwrap_or_default();
             if queue.0 > queue.1 {
-                self.book
-                    .broken
-                    .get_or_insert(format!("a queue of {queue:?}"));
+                self.book.fail(format!("a queue of {queue:?}"));
                 return;
             }
             if it.paused {

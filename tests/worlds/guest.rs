@@ -521,6 +521,9 @@ impl Handler for Guest {
         if self.dice.one_in(4) {
             self.say(conn, at, 20);
         }
+        // A fault may keep it from saying.
+        let known = conn.peer_cred().map_or(true, |it| it.uid == 1000);
+        self.must(known, || "nobody knows who that is".to_owned());
         self.inside = false;
         Ok(at)
     }
