@@ -108,6 +108,8 @@ pub(crate) struct Engine {
     pub(crate) times_callbacks: bool,
     /// Turns during which callbacks are still timed because one turn was slow.
     watched_turns: u32,
+    /// A simulated kernel writes down which callback runs.
+    traced: bool,
 
     pub(crate) accept_gate: LogGate,
     panic_gate: LogGate,
@@ -168,6 +170,7 @@ impl Engine {
             slow_turn,
             times_callbacks,
             watched_turns: 0,
+            traced: false,
             accept_gate: LogGate::default(),
             panic_gate: LogGate::default(),
             slow_gate: LogGate::default(),
@@ -290,7 +293,7 @@ impl Engine {
             self.turn_was_slow(Duration::from_nanos(took));
         } else if self.watched_turns > 0 {
             self.watched_turns -= 1;
-            self.times_callbacks = self.config.time_callbacks || self.watched_turns > 0;
+            self.times_callbacks = self.looks_at_callbacks();
         }
     }
 
@@ -317,7 +320,38 @@ impl Engine {
         }
     }
 
+    fn looks_at_callbacks(&self) -> bool {
+        self.config.time_callbacks || self.traced || self.watched_turns > 0
+    }
+
+    /// Whether a simulated kernel writes down which callback runs.
+    pub(crate) fn set_traced(&mut self, traced: bool) {
+        self.traced = traced;
+        self.times_callbacks = self.looks_at_callbacks();
+    }
+
+    /// A callback begins, of the source that is current if there is one, and somebody looks.
+    /// Answers the time.
+    pub(crate) fn callback_begins(&mut self, name: &'static str) -> Nanos {
+        if let Some(kernel) = self.kernel.sim() {
+            kernel.callback_begins(name, self.current);
+        }
+        self.kernel.nanos()
+    }
+
+    /// A connection is over, of which its `on_close` will tell.
+    pub(crate) fn note_end(&mut self, token: Token, reason: &CloseReason) {
+        if self.traced
+            && let Some(kernel) = self.kernel.sim()
+        {
+            kernel.connection_ends(token, reason);
+        }
+    }
+
     pub(crate) fn callback_took(&mut self, name: &'static str, began: Nanos) {
+        if !self.config.time_callbacks && self.watched_turns == 0 {
+            return;
+        }
         let took = Duration::from_nanos(self.kernel.nanos().saturating_sub(began));
         if self
             .stats

@@ -1082,13 +1082,16 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn serve_watch(&mut self, token: Token) {
-        let Some(watch) = self.core.watches.get_mut(token) else {
+        let Core {
+            watches, engine, ..
+        } = &mut self.core;
+        let Some(watch) = watches.get_mut(token) else {
             return;
         };
         watch.left_ready();
         let owner = watch.owner;
         let Some(ready) = watch.take_ready() else {
-            return;
+            return watch.ask_if_due(engine);
         };
         let Self { handler, core, .. } = self;
         guarded(core, "on_ready", |core| {
@@ -1098,7 +1101,7 @@ impl<H: Handler> Reactor<H> {
             watches, engine, ..
         } = core;
         if let Some(watch) = watches.get_mut(token) {
-            watch.ask_again(ready, engine);
+            watch.ask_again(engine);
         }
     }
 
@@ -1550,6 +1553,7 @@ impl<H: Handler> Reactor<H> {
             return;
         };
         core.engine.stats.closed += 1;
+        core.engine.note_end(token, &closed.reason);
         let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
             return;
         };
@@ -1661,7 +1665,7 @@ fn call_socket(
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks.then(|| engine.kernel.nanos());
+    let began = engine.times_callbacks.then(|| engine.callback_begins(name));
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),

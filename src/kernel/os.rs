@@ -49,6 +49,7 @@ mod unix;
 
 #[cfg(target_os = "linux")]
 use self::epoll::Arrivals;
+pub(crate) use self::handover::{is_watchable, ready_now};
 pub(crate) use self::inherited::inherited;
 #[cfg(not(target_os = "linux"))]
 use self::kqueue::Arrivals;
