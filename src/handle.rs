@@ -6,14 +6,23 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+// What the protocol rests on; a model checker puts its own in their place.
+#[cfg(all(test, windlass_loom))]
+use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+#[cfg(not(all(test, windlass_loom)))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::context::{Conn, Context};
 use crate::handler::Handler;
 use crate::kernel::Wake;
 use crate::token::{ConnId, Owner};
+
+#[cfg(all(test, windlass_loom))]
+mod model;
 
 type Task<H> = Box<dyn FnOnce(&mut H, &mut Context<'_>) + Send>;
 type ConnTask<H> =

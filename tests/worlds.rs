@@ -27,8 +27,10 @@ use self::play::{Failure, Outcome, play};
 mod app;
 #[path = "worlds/book.rs"]
 mod book;
-#[path = "worlds/dice.rs"]
-mod dice;
+// Fuzzed, a world follows from bytes instead of a seed.
+#[cfg_attr(not(fuzzing), path = "worlds/dice.rs")]
+#[cfg_attr(fuzzing, path = "fuzz/dice.rs")]
+pub mod dice;
 #[path = "worlds/errands.rs"]
 mod errands;
 #[path = "worlds/faults.rs"]
@@ -46,7 +48,7 @@ mod peers;
 #[path = "worlds/plan.rs"]
 mod plan;
 #[path = "worlds/play.rs"]
-mod play;
+pub mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
 #[path = "worlds/turns.rs"]
