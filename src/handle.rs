@@ -10,19 +10,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-// What the protocol rests on; a model checker puts its own in their place.
-#[cfg(all(test, windlass_loom))]
-use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
-#[cfg(not(all(test, windlass_loom)))]
+// What the protocol rests on. tests/loom puts a model checker's in their place.
+#[cfg(windlass_loom)]
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
+#[cfg(not(windlass_loom))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::context::{Conn, Context};
 use crate::handler::Handler;
 use crate::kernel::Wake;
 use crate::token::{ConnId, Owner};
-
-#[cfg(all(test, windlass_loom))]
-mod model;
 
 type Task<H> = Box<dyn FnOnce(&mut H, &mut Context<'_>) + Send>;
 type ConnTask<H> =

@@ -1,15 +1,22 @@
 //! The mailbox under every order in which its threads can run, and under a memory that is
-//! as lax as the language allows. Built with `--cfg windlass_loom` only.
+//! as lax as the language allows.
 //!
 //! What loom cannot follow is left out: the loop is a thread that sleeps on a bell, a task
 //! is known by its owner's number, and running it is dropping it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
 use loom::model::Builder;
-use loom::sync::Condvar;
-use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-use super::*;
+use crate::handle::{Handle, Inbox, Post, PostError};
+use crate::handler::Handler;
+use crate::kernel::Wake;
+use crate::token::Owner;
 
 /// Switches of threads that are not forced, in one run. Every known defect of this kind
 /// shows with two.
