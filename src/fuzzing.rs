@@ -213,7 +213,10 @@ pub fn input(bytes: &[u8]) {
     };
     while !tape.is_over() {
         unread.act(tape);
-        assert!(unread.left.bytes() == unread.model, "other bytes are unread");
+        assert!(
+            unread.left.bytes() == unread.model,
+            "other bytes are unread"
+        );
         assert_eq!(unread.left.len(), unread.model.len());
         assert_eq!(unread.left.is_empty(), unread.model.is_empty());
         assert!(unread.left.held() >= unread.left.len());

@@ -67,7 +67,10 @@ impl Outbound {
     }
 
     /// Memory held: capacities of owned buffers and whole lengths of shared ones.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the tests look inside"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the tests look inside")
+    )]
     pub(crate) fn held(&self) -> usize {
         self.sealed_held + self.tail.capacity()
     }
@@ -376,7 +379,10 @@ impl Pool {
     }
 
     /// Bytes kept for reuse at this moment.
-    #[cfg_attr(not(any(test, fuzzing)), expect(dead_code, reason = "the tests look inside"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the tests look inside")
+    )]
     pub(crate) fn kept(&self) -> usize {
         self.outbounds_kept + self.buffers_kept
     }

@@ -4,13 +4,21 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use windlass::{
-    Addr, Endpoint, Network, UnixAddr, join_host_port, parse_ip, split_host_port,
-};
+use windlass::{Addr, Endpoint, Network, UnixAddr, join_host_port, parse_ip, split_host_port};
 
 const NETWORKS: [&str; 12] = [
-    "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "unix", "unixgram", "unixpacket", "ip:1",
-    "ip4:icmp", "ip6:58",
+    "tcp",
+    "tcp4",
+    "tcp6",
+    "udp",
+    "udp4",
+    "udp6",
+    "unix",
+    "unixgram",
+    "unixpacket",
+    "ip:1",
+    "ip4:icmp",
+    "ip6:58",
 ];
 
 fuzz_target!(|bytes: &[u8]| {
@@ -90,7 +98,11 @@ fn addresses(text: &str) {
     }
     if let Ok(addr) = text.parse::<UnixAddr>() {
         assert_eq!(addr.to_string().parse().as_ref(), Ok(&addr));
-        let kinds = [addr.path().is_some(), addr.abstract_name().is_some(), addr.is_unnamed()];
+        let kinds = [
+            addr.path().is_some(),
+            addr.abstract_name().is_some(),
+            addr.is_unnamed(),
+        ];
         assert_eq!(kinds.iter().filter(|it| **it).count(), 1);
     }
     match UnixAddr::from_path(text) {

@@ -37,7 +37,11 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn lines(limit: usize, cuts: &[usize], tape: &mut Tape<'_>) {
     let crlf = tape.up_to(1) == 1;
-    let codec = if crlf { Lines::new(limit).crlf() } else { Lines::new(limit) };
+    let codec = if crlf {
+        Lines::new(limit).crlf()
+    } else {
+        Lines::new(limit)
+    };
     let stream = tape.rest();
     let mut frames = Vec::new();
     let mut fault = None;
@@ -60,7 +64,11 @@ fn delimited(limit: usize, cuts: &[usize], tape: &mut Tape<'_>) {
     let length = tape.up_to(4);
     let delimiter = tape.bytes(length);
     let codec = Delimited::new(delimiter, limit);
-    let delimiter = if delimiter.is_empty() { &[0][..] } else { delimiter };
+    let delimiter = if delimiter.is_empty() {
+        &[0][..]
+    } else {
+        delimiter
+    };
     let stream = tape.rest();
     let mut rest = stream;
     let mut frames = Vec::new();
@@ -101,9 +109,15 @@ fn prefixed(limit: usize, cuts: &[usize], tape: &mut Tape<'_>) {
         2 => tape.up_to(usize::MAX) as i64,
         _ => -(width as i64) - offset as i64,
     };
-    let mut codec = LengthPrefixed::new(width, limit).offset(offset).adjustment(adjustment);
+    let mut codec = LengthPrefixed::new(width, limit)
+        .offset(offset)
+        .adjustment(adjustment);
     codec = if little { codec.little_endian() } else { codec };
-    codec = if with_header { codec.with_header() } else { codec };
+    codec = if with_header {
+        codec.with_header()
+    } else {
+        codec
+    };
     let stream = tape.rest();
     let header = offset + width as usize;
     let mut rest = stream;
@@ -116,7 +130,9 @@ fn prefixed(limit: usize, cuts: &[usize], tape: &mut Tape<'_>) {
         if little {
             digits.reverse();
         }
-        let number = digits.iter().fold(0, |number, &digit| number << 8 | i128::from(digit));
+        let number = digits
+            .iter()
+            .fold(0, |number, &digit| number << 8 | i128::from(digit));
         let length = number + i128::from(adjustment);
         if length < 0 || length > i128::from(u64::MAX) {
             break Some(Fault::Length);
@@ -145,13 +161,21 @@ fn agree<C>(
 ) where
     C: for<'a> Decoder<Frame<'a> = &'a [u8]> + Encoder + Clone,
 {
-    assert_eq!(read(codec.clone(), cuts, stream), plain, "{stream:?} cut at {cuts:?}");
+    assert_eq!(
+        read(codec.clone(), cuts, stream),
+        plain,
+        "{stream:?} cut at {cuts:?}"
+    );
     let frames: Vec<_> = plain.0.into_iter().filter(|frame| codable(frame)).collect();
     let mut again = Vec::new();
     for frame in &frames {
         codec.encode(frame, &mut again).expect("it can be encoded");
     }
-    assert_eq!(read(codec.clone(), cuts, &again), (frames, None), "{again:?}");
+    assert_eq!(
+        read(codec.clone(), cuts, &again),
+        (frames, None),
+        "{again:?}"
+    );
 }
 
 /// What a connection would be given: unread bytes and a new piece, again and again.
@@ -167,7 +191,11 @@ where
         let input = &mut Input::new(&stream[consumed..came]);
         loop {
             let before = input.consumed();
-            let frame = if at_end { codec.finish(input) } else { codec.decode(input) };
+            let frame = if at_end {
+                codec.finish(input)
+            } else {
+                codec.decode(input)
+            };
             match frame {
                 Ok(Some(frame)) => frames.push(frame.to_vec()),
                 Ok(None) => {

@@ -9,7 +9,11 @@ use std::process;
 use libfuzzer_sys::fuzz_target;
 
 #[path = "../../worlds.rs"]
-#[allow(dead_code, reason = "the tests of that file are not called here")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests of that file are not here"
+)]
 mod worlds;
 
 /// Lines of the trace that are shown.
