@@ -30,7 +30,7 @@ mod book;
 // Fuzzed, a world follows from bytes instead of a seed.
 #[cfg_attr(not(fuzzing), path = "worlds/dice.rs")]
 #[cfg_attr(fuzzing, path = "fuzz/dice.rs")]
-pub mod dice;
+mod dice;
 #[path = "worlds/errands.rs"]
 mod errands;
 #[path = "worlds/faults.rs"]
@@ -48,11 +48,15 @@ mod peers;
 #[path = "worlds/plan.rs"]
 mod plan;
 #[path = "worlds/play.rs"]
-pub mod play;
+mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
 #[path = "worlds/turns.rs"]
 mod turns;
+
+/// For tests/fuzz/targets/world.rs.
+#[cfg(fuzzing)]
+pub use self::{dice::load, play::play as of_seed};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2000;

@@ -25,9 +25,9 @@ fuzz_target!(
     |bytes: &[u8]| {
         let (seed, dice) = bytes.split_first_chunk().unwrap_or((&[0; 8], bytes));
         let seed = u64::from_le_bytes(*seed);
-        worlds::dice::load(dice);
-        if worlds::play::play(seed, false).0.is_err() {
-            worlds::dice::load(dice);
+        worlds::load(dice);
+        if worlds::of_seed(seed, false).0.is_err() {
+            worlds::load(dice);
             tell(seed);
             process::abort();
         }
@@ -36,7 +36,7 @@ fuzz_target!(
 
 /// Plays it once more, with a trace.
 fn tell(seed: u64) {
-    let (played, trace) = worlds::play::play(seed, true);
+    let (played, trace) = worlds::of_seed(seed, true);
     for line in &trace[trace.len().saturating_sub(SHOWN)..] {
         eprintln!("  {line}");
     }
