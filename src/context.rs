@@ -411,10 +411,7 @@ impl<'a> Conn<'a> {
     /// [`Config::drain_limit`](crate::Config::drain_limit). From now on the only callback
     /// is `on_close`. A second call does nothing.
     pub fn close(&mut self) {
-        self.with((), |conn, engine| {
-            let reason = conn.local_reason(engine);
-            conn.close(reason, engine);
-        });
+        self.with((), |conn, engine| conn.close_here(engine));
     }
 
     /// Ends the connection at once with RST. What was not delivered is lost.

@@ -73,7 +73,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::kernel::sim::{Peer, SimKernel, Trace};
-use crate::kernel::{Errno, Kernel};
+use crate::kernel::{AnyKernel, Errno, Kernel};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
@@ -165,7 +165,7 @@ impl<H: Handler> World<H> {
             trace: kernel.diary(),
             heard: false,
         };
-        let reactor = Reactor::on_kernel(handler, config, Box::new(kernel));
+        let reactor = Reactor::on_kernel(handler, config, AnyKernel::Other(Box::new(kernel)));
         let mut world = Self {
             reactor,
             witness,
@@ -862,6 +862,8 @@ mod tests {
     fn a_connection_without_a_deadline_in_the_wheel_is_found() {
         let (mut world, _) = served();
         conn(&mut world).unfiled();
+        assert_eq!(world.check(), Ok(()), "it is young, and will be filed");
+        world.reactor.core().engine.young.take();
         assert_broken(&mut world, "its deadline is not in the wheel");
     }
 

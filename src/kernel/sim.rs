@@ -801,6 +801,13 @@ impl Kernel for SimKernel {
         result
     }
 
+    fn merges(&self, fd: Fd) -> bool {
+        match self.table.peek(fd) {
+            Some(Entry::Packets(end)) => self.packets.ends[end].merges,
+            _ => false,
+        }
+    }
+
     fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
         self.tally.count(Call::Stat);
         let result = self.try_path_identity(path);

@@ -131,6 +131,10 @@ fn forgotten_by_socket(socket: &PacketSocket, engine: &mut Engine) -> Option<&'s
             "datagrams wait to be received",
         ),
         (
+            socket.takes_merged() && socket.has_kept(),
+            "datagrams that were fetched wait to be handed out",
+        ),
+        (
             socket.may_send() && state.contains(Readiness::WRITABLE),
             "datagrams wait and could leave",
         ),
