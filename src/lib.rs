@@ -135,6 +135,9 @@ mod engine;
 mod error;
 mod fd;
 mod flags;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod handler;
 mod inherit;

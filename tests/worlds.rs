@@ -29,7 +29,9 @@ mod annex;
 mod app;
 #[path = "worlds/book.rs"]
 mod book;
-#[path = "worlds/dice.rs"]
+// Fuzzed, a world follows from bytes instead of a seed.
+#[cfg_attr(not(fuzzing), path = "worlds/dice.rs")]
+#[cfg_attr(fuzzing, path = "fuzz/dice.rs")]
 mod dice;
 #[path = "worlds/errands.rs"]
 mod errands;
@@ -55,6 +57,10 @@ mod play;
 mod rest;
 #[path = "worlds/turns.rs"]
 mod turns;
+
+/// For tests/fuzz/targets/world.rs.
+#[cfg(fuzzing)]
+pub use self::{dice::load, play::play as of_seed};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2000;
