@@ -521,7 +521,10 @@ impl Annex {
                 self.world.reset(far.client);
                 far.gone = true;
             }
-            6 | 7 => far.send(&mut self.world, &self.parts, &mut self.dice, 1)?,
+            6 | 7 => {
+                let fds = self.dice.between(1, 3);
+                far.send(&mut self.world, &self.parts, &mut self.dice, fds)?;
+            }
             _ => far.send(&mut self.world, &self.parts, &mut self.dice, 0)?,
         }
         Ok(())
@@ -828,11 +831,15 @@ impl Far {
             world.send(self.client, &bytes);
             return Ok(());
         }
-        let (ours, theirs) = UnixStream::pair().map_err(|error| error.to_string())?;
-        let prepared = ours.set_nonblocking(true);
-        prepared.map_err(|error| error.to_string())?;
-        self.tokens.push(ours);
-        world.send_fds(self.client, &bytes, vec![OwnedFd::from(theirs)]);
+        let mut theirs = Vec::new();
+        for _ in 0..fds {
+            let (token, passed) = UnixStream::pair().map_err(|error| error.to_string())?;
+            let prepared = token.set_nonblocking(true);
+            prepared.map_err(|error| error.to_string())?;
+            self.tokens.push(token);
+            theirs.push(OwnedFd::from(passed));
+        }
+        world.send_fds(self.client, &bytes, theirs);
         Ok(())
     }
 

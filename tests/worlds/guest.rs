@@ -292,6 +292,10 @@ impl Guest {
     }
 
     fn take_descriptors(&mut self, conn: &mut Conn<'_>, at: usize) {
+        // Now and then they wait, and more come behind them.
+        if !self.tame && self.dice.one_in(2) {
+            return;
+        }
         while let Some(fd) = conn.take_fd() {
             self.corners.insert("a descriptor comes");
             self.lines[at].tags += 1;
