@@ -436,9 +436,17 @@ pub(crate) const SLOW_TURN_WATCH: u32 = 256;
 /// takes no more.
 pub(crate) const LAYER_READ: usize = 64 * KIB;
 
+/// The same for a handshake while memory is short. It has to go on, since output may wait for
+/// it; what comes with its end is kept, and counts.
+pub(crate) const LAYER_READ_SHORT: usize = 4 * KIB;
+
 /// Wire output of a layer that may be queued while plain output waits. Less takes more calls
 /// for bulk output; more holds that much twice for each connection whose peer is slow.
 pub(crate) const LAYER_AHEAD: usize = 64 * KIB;
+
+/// Wire bytes that a layer may have queued that carry nothing plain: its part of a handshake,
+/// answers to questions of the peer's layer. A peer that asks and does not read costs no more.
+pub(crate) const LAYER_WORDS: usize = 256 * KIB;
 
 /// Gathered output at which a flush does not wait for the end of the callback.
 pub(crate) const GATHER_FLUSH: usize = 64 * KIB;

@@ -265,11 +265,14 @@ impl Connection {
     }
 
     pub(crate) fn queued(&self) -> usize {
-        self.out.as_ref().map_or(0, |out| out.queued()) + self.held()
+        match self.layered() {
+            Some(layered) => layered.queued(),
+            None => self.out.as_ref().map_or(0, |out| out.queued()),
+        }
     }
 
     /// Whether any output is still to leave, from either side of a layer.
-    fn has_output(&self) -> bool {
+    pub(crate) fn has_output(&self) -> bool {
         self.out.is_some() || self.layered().is_some_and(Layered::will_send)
     }
 
@@ -1040,9 +1043,17 @@ impl Connection {
         if self.is_dead() {
             return;
         }
-        if self.out.is_none() {
+        if self.queued() == 0 {
             self.unstall(engine);
-        } else if self.has(Flags::WRITABLE) {
+        }
+        if !self.has_output() {
+            return;
+        }
+        if self.has(Flags::WRITABLE) && self.may_send() {
+            if self.out.is_none() {
+                // Settling would find nothing to do.
+                self.set(Flags::IN_UNFLUSHED);
+            }
             self.make_ready(engine);
         } else {
             self.begin_to_wait(engine);
@@ -1053,7 +1064,8 @@ impl Connection {
         if let Some(out) = &mut self.out {
             out.settle(&mut engine.pool);
         }
-        if self.stalled_at() == NEVER {
+        // What a layer has to say for itself is no affair of the handler's.
+        if self.stalled_at() == NEVER && self.queued() > 0 {
             self.cold_mut(engine).stalled_at = engine.clock.nanos;
         }
         self.arm(engine);
@@ -1142,7 +1154,9 @@ impl Connection {
             if let Some(out) = self.out.take() {
                 engine.pool.put_outbound(out);
             }
-            self.unstall(engine);
+            if self.queued() == 0 {
+                self.unstall(engine);
+            }
         }
         if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);

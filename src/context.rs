@@ -630,8 +630,8 @@ impl<'a> Conn<'a> {
     ///
     /// # Errors
     ///
-    /// `InvalidInput`: the connection has a layer, is closed, or keeps records. `input` is
-    /// untouched then.
+    /// `InvalidInput`: the connection has a layer, is closed, or half of it is, keeps records, or
+    /// has descriptors queued. `input` is untouched then.
     pub fn set_layer(&mut self, layer: impl Layer, input: &mut Input<'_>) -> io::Result<()> {
         let gone = Err(io::ErrorKind::InvalidInput.into());
         let rest = input.rest();

@@ -940,15 +940,21 @@ impl Core {
         }
     }
 
-    /// The handler has its connection; a dial that was for once is over. Answers what layer
-    /// the connection is to have.
-    pub(crate) fn dial_told(&mut self, token: Token) -> Option<Layers> {
-        let dial = &self.dials.get(token)?.dial;
-        let layers = dial.layers.clone();
-        if dial.reconnect.is_none() {
+    /// What layer the dial's connection is to have. To be asked before the handler is told,
+    /// who may cancel the dial.
+    pub(crate) fn dial_layers(&self, token: Token) -> Option<Layers> {
+        self.dials.get(token)?.dial.layers.clone()
+    }
+
+    /// The handler has its connection; a dial that was for once is over.
+    pub(crate) fn dial_told(&mut self, token: Token) {
+        if self
+            .dials
+            .get(token)
+            .is_some_and(|dialing| dialing.dial.reconnect.is_none())
+        {
             self.drop_dial(token);
         }
-        layers
     }
 
     /// No new tries, and an end for those under way.

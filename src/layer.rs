@@ -48,8 +48,9 @@ pub trait Layer: Any + Send {
     ///
     /// # Errors
     ///
-    /// What makes it impossible to go on. What [`send`](Self::send) has to say is still sent;
-    /// then the connection closes with [`CloseReason::Layer`](crate::CloseReason::Layer).
+    /// What makes it impossible to go on. Plain bytes from before are still
+    /// [`read`](Self::read) and offered, and what [`send`](Self::send) has to say is sent; then
+    /// the connection closes with [`CloseReason::Layer`](crate::CloseReason::Layer).
     fn receive(&mut self, wire: &[u8]) -> io::Result<usize>;
 
     /// Moves plain bytes that have come into `plain`; answers how many. 0: there are none, if
@@ -57,7 +58,7 @@ pub trait Layer: Any + Send {
     fn read(&mut self, plain: &mut [u8]) -> usize;
 
     /// Takes plain bytes that are to be sent; answers how many. It may take fewer, but not 0
-    /// unless it is in its handshake or `plain` is empty. Not called after
+    /// unless it is in its handshake, has failed, or `plain` is empty. Not called after
     /// [`close`](Self::close).
     fn write(&mut self, plain: &[u8]) -> usize;
 

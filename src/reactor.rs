@@ -751,7 +751,7 @@ impl<H: Handler> Reactor<H> {
         }
         if conn.has(Flags::NOTES) {
             self.serve_notes(token);
-        } else if conn.queued() > 0 && conn.has(Flags::WRITABLE) {
+        } else if conn.has_output() && conn.has(Flags::WRITABLE) {
             conn.settle(engine);
             // The flush may have reached the low mark; that is news for the next turn.
         }
@@ -848,7 +848,7 @@ impl<H: Handler> Reactor<H> {
             return None;
         }
         let mut filled = Filled::Nothing;
-        if engine.pressed {
+        if engine.pressed && !conn.reads_to_free() {
             conn.park(engine);
         } else if conn.has(Flags::READABLE) {
             if budget.is_spent() {
@@ -1310,6 +1310,7 @@ impl<H: Handler> Reactor<H> {
         conn.take(Flags::CONNECTING);
         conn.begin_callback(engine);
         make_room(sessions, token);
+        let layers = core.dial_layers(dial);
         let answer = guarded(core, "on_connect", |core| {
             handler.on_connect(&mut Conn::new(core, owner, token), DialId::new(dial))
         });
@@ -1318,7 +1319,7 @@ impl<H: Handler> Reactor<H> {
         match answer {
             Some(Ok(session)) => {
                 sessions[token.index()] = Some(session);
-                let layers = self.core.dial_told(dial);
+                self.core.dial_told(dial);
                 self.admit_dialed(token, layers);
             }
             Some(Err(_)) | None => {

@@ -27,10 +27,18 @@ use crate::listener::Listen;
 /// read of it; see `docs/tls.md` for what an idle connection holds.
 pub struct Tls {
     conn: Connection,
-    /// Decrypted bytes that nobody has read.
+    /// What the client has sent before the handshake was over (0-RTT), if the configuration
+    /// allows that. It is offered once the handshake is over, so that nobody can replay it.
+    early: Vec<u8>,
+    may_be_early: bool,
+    /// Decrypted bytes that nobody has read, those among them; [`UNKNOWN`] after a failure.
     waiting: usize,
     peer_has_closed: bool,
+    has_failed: bool,
 }
+
+/// Read until there is nothing more.
+const UNKNOWN: usize = usize::MAX;
 
 impl Tls {
     /// The end that was connected to.
@@ -39,8 +47,12 @@ impl Tls {
     ///
     /// The configuration makes no connections: no version or no cipher suite is left.
     pub fn server(config: Arc<ServerConfig>) -> io::Result<Self> {
+        let may_be_early = config.max_early_data_size > 0;
         let conn = ServerConnection::new(config).map_err(failed)?;
-        Ok(Self::on(conn.into()))
+        Ok(Self {
+            may_be_early,
+            ..Self::on(conn.into())
+        })
     }
 
     /// The end that connects, and whom it expects there.
@@ -58,8 +70,11 @@ impl Tls {
         conn.set_buffer_limit(None);
         Self {
             conn,
+            early: Vec::new(),
+            may_be_early: false,
             waiting: 0,
             peer_has_closed: false,
+            has_failed: false,
         }
     }
 
@@ -97,6 +112,17 @@ impl Tls {
         self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// At most `ServerConfig::max_early_data_size`, once.
+    fn take_early(&mut self) {
+        self.may_be_early = false;
+        if let Connection::Server(server) = &mut self.conn
+            && let Some(mut early) = server.early_data()
+        {
+            // Reading from memory does not fail.
+            let _ = early.read_to_end(&mut self.early);
+        }
+    }
+
     /// Everything else that rustls knows about this connection.
     pub fn connection(&self) -> &Connection {
         &self.conn
@@ -112,15 +138,38 @@ impl Layer for Tls {
             let what = rustls::Error::General(error.to_string());
             failed(what)
         })?;
-        let state = self.conn.process_new_packets().map_err(failed)?;
-        self.waiting = state.plaintext_bytes_to_read();
-        self.peer_has_closed |= state.peer_has_closed();
-        Ok(taken)
+        let outcome = self.conn.process_new_packets();
+        if self.may_be_early && !self.conn.is_handshaking() {
+            self.take_early();
+        }
+        match outcome {
+            Ok(state) => {
+                self.waiting = state.plaintext_bytes_to_read() + self.early.len();
+                self.peer_has_closed |= state.peer_has_closed();
+                Ok(taken)
+            }
+            Err(error) => {
+                // Whatever came before is good.
+                self.waiting = UNKNOWN;
+                self.has_failed = true;
+                Err(failed(error))
+            }
+        }
     }
 
     fn read(&mut self, plain: &mut [u8]) -> usize {
         if self.waiting == 0 || plain.is_empty() {
             return 0;
+        }
+        if !self.early.is_empty() {
+            let n = plain.len().min(self.early.len());
+            plain[..n].copy_from_slice(&self.early[..n]);
+            self.early.drain(..n);
+            self.waiting -= n;
+            if self.early.is_empty() {
+                self.early = Vec::new();
+            }
+            return n;
         }
         // Its errors say that there is nothing to be read.
         let n = self.conn.reader().read(plain).unwrap_or(0);
@@ -129,7 +178,8 @@ impl Layer for Tls {
     }
 
     fn write(&mut self, plain: &[u8]) -> usize {
-        if self.conn.is_handshaking() {
+        // An alert has been the last word.
+        if self.conn.is_handshaking() || self.has_failed {
             return 0;
         }
         self.conn.writer().write(plain).unwrap_or(0)

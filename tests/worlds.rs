@@ -43,6 +43,10 @@ mod guest;
 mod inside;
 #[path = "worlds/judge.rs"]
 mod judge;
+#[path = "util/layer.rs"]
+mod layer;
+#[path = "worlds/layers.rs"]
+mod layers;
 #[path = "worlds/manner.rs"]
 mod manner;
 #[path = "worlds/mischief.rs"]
@@ -66,7 +70,7 @@ pub use self::{dice::load, play::play as of_seed};
 const SEEDS: u64 = 2000;
 /// What these must come to, or the worlds have become too tame.
 #[rustfmt::skip]
-const CORNERS: [&str; 45] = [
+const CORNERS: [&str; 49] = [
     "on_start", "on_stop", "on_accept", "on_connect", "on_read", "on_write", "on_eof",
     "on_timeout", "on_wake", "on_shutdown", "on_close", "on_dial_error", "on_accept_error",
     "on_timer", "on_datagram", "on_socket_error", "on_socket_writable", "post", "post_to",
@@ -74,6 +78,7 @@ const CORNERS: [&str; 45] = [
     "Overflow", "InputTooLong", "Shutdown", "Panic", "Io", "read deadline", "write deadline",
     "idle timeout", "write stall", "timer of a connection", "refused", "shed", "lost",
     "backoffs", "stale events", "discarded", "posted to gone", "datagrams dropped", "panics",
+    "on_handshake", "Layer", "Truncated", "Timeout(Handshake)",
 ];
 /// The same of the worlds of the second kind.
 #[rustfmt::skip]

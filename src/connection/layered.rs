@@ -31,8 +31,14 @@ pub(crate) struct Layered {
     held: Option<Box<Outbound>>,
     /// Wire bytes that the layer has not taken.
     stash: Vec<u8>,
-    /// How much of the queued wire output stands for how much plain.
+    /// Queued output from before the layer, which leaves as it is.
+    ahead: usize,
+    /// How much of the wire output behind that stands for how much plain.
     pieces: VecDeque<Piece>,
+    /// The plain bytes of all pieces.
+    under_way: usize,
+    /// The wire bytes of all pieces that carry none: the layer's own words.
+    words: usize,
     /// When a handshake that is not over ends the connection; `NEVER` once it is over.
     handshake_until: Nanos,
     /// The handshake is over, and the handler has not been told.
@@ -63,7 +69,10 @@ impl Layered {
             layer,
             held: None,
             stash: Vec::new(),
+            ahead: 0,
             pieces: VecDeque::new(),
+            under_way: 0,
+            words: 0,
             handshake_until,
             is_news: false,
             has_agreed: false,
@@ -87,8 +96,25 @@ impl Layered {
     }
 
     /// Plain bytes that have not been turned into wire bytes.
-    pub(super) fn held(&self) -> usize {
+    fn held(&self) -> usize {
         self.held.as_ref().map_or(0, |held| held.queued())
+    }
+
+    /// Plain bytes that have not left whole: what the handler knows as queued, however many
+    /// wire bytes they are.
+    pub(super) fn queued(&self) -> usize {
+        self.ahead + self.held() + self.under_way
+    }
+
+    /// Whether wire bytes are kept that the layer has not taken.
+    fn keeps_wire(&self) -> bool {
+        !self.stash.is_empty()
+    }
+
+    /// Whether it has given all it can give without more of the wire.
+    fn is_hungry(&self) -> bool {
+        let has_ended = self.layer.progress() == Progress::Ended;
+        self.stash.is_empty() && !self.is_news && !has_ended
     }
 
     /// Whether held output will be turned into wire bytes, now or after the handshake.
@@ -96,20 +122,48 @@ impl Layered {
         !self.is_broken && self.held() > 0
     }
 
+    /// Wire bytes were queued that carry so many plain ones.
+    fn queue(&mut self, wire: usize, plain: usize) {
+        if wire == 0 && plain == 0 {
+            return;
+        }
+        self.pieces.push_back(Piece { wire, plain });
+        self.under_way += plain;
+        if plain == 0 {
+            self.words += wire;
+        }
+    }
+
     /// The kernel took so many wire bytes; answers how many plain ones have left whole with
     /// them.
     pub(super) fn sent(&mut self, mut wire: usize) -> usize {
-        let mut plain = 0;
+        let plain = self.ahead.min(wire);
+        self.ahead -= plain;
+        wire -= plain;
+        let mut carried = 0;
         while let Some(first) = self.pieces.front_mut() {
-            if first.wire > wire {
-                first.wire -= wire;
+            let n = first.wire.min(wire);
+            wire -= n;
+            first.wire -= n;
+            if first.plain == 0 {
+                self.words -= n;
+            }
+            if first.wire > 0 {
                 break;
             }
-            wire -= first.wire;
-            plain += first.plain;
+            carried += first.plain;
             self.pieces.pop_front();
         }
-        plain
+        self.under_way -= carried;
+        plain + carried
+    }
+
+    /// It is asked nothing any more, and what comes from the wire is thrown away.
+    fn give_up(&mut self, engine: &mut Engine) {
+        self.is_broken = true;
+        self.handshake_until = NEVER;
+        engine.account(self.stash.len(), 0);
+        self.stash = Vec::new();
     }
 
     /// Gives everything back; answers how many plain bytes have not left.
@@ -118,21 +172,17 @@ impl Layered {
         if !self.has_agreed {
             engine.stats.handshakes_failed += 1;
         }
-        let under_way: usize = self.pieces.iter().map(|piece| piece.plain).sum();
         let held = self.held.take().map_or(0, |mut held| {
             let bytes = held.clear(&mut engine.pool);
             engine.pool.put_outbound(held);
             bytes
         });
-        held + under_way
+        self.ahead + held + self.under_way
     }
 
     /// What the layer has done to whatever it was given.
     fn note_progress(&mut self) {
-        if self.failure.is_none()
-            && self.handshake_until != NEVER
-            && self.layer.progress() != Progress::Handshake
-        {
+        if self.handshake_until != NEVER && self.layer.progress() != Progress::Handshake {
             self.handshake_until = NEVER;
             self.is_news = true;
             self.has_agreed = true;
@@ -165,11 +215,25 @@ impl Connection {
         unread: &[u8],
         engine: &mut Engine,
     ) -> io::Result<()> {
-        if !self.is_open() || self.layered().is_some() || self.keeps_records() {
+        if !self.is_open() || !self.may_have_layer() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.unload(engine);
         self.touch(engine);
+        self.install(layer, unread, engine);
+        Ok(())
+    }
+
+    /// Whether nothing is in the way of a layer: another one, records, descriptors that are to
+    /// leave with certain bytes, or a FIN that has left.
+    fn may_have_layer(&self) -> bool {
+        let messages = self.cold.as_ref().and_then(|cold| cold.messages.as_ref());
+        let is_cut = messages.is_some_and(|messages| messages.is_cut());
+        let is_mute = is_cut || self.keeps_records() || self.has(Flags::FIN_SENT);
+        self.layered().is_none() && !is_mute
+    }
+
+    fn install(&mut self, layer: Box<dyn Layer>, unread: &[u8], engine: &mut Engine) {
         let wait = nanos(engine.config.handshake_timeout);
         let until = engine.clock.nanos.saturating_add(wait).min(NEVER - 1);
         let mut layered = Box::new(Layered::new(layer, until));
@@ -177,10 +241,7 @@ impl Connection {
         engine.account(0, unread.len());
         layered.note_progress();
         if let Some(out) = &self.out {
-            layered.pieces.push_back(Piece {
-                wire: out.queued(),
-                plain: out.queued(),
-            });
+            layered.ahead = out.queued();
         }
         if let Some(leftover) = self.take_leftover() {
             layered.stash.extend_from_slice(leftover.bytes());
@@ -192,38 +253,41 @@ impl Connection {
         self.collect(0, engine);
         self.make_ready(engine);
         self.arm(engine);
-        Ok(())
     }
 
     /// The layer that the listener or the dial was given, before anything has left: what the
-    /// callback has written waits for the handshake.
+    /// callback has written waits for the handshake, even if it has closed the connection
+    /// behind that.
     pub(crate) fn begin_layer(&mut self, layers: &Layers, engine: &mut Engine) {
-        if !self.is_open() || self.layered().is_some() {
+        let has_nothing_to_say = !self.is_open() && self.out.is_none();
+        if self.is_dead() || self.layered().is_some() || has_nothing_to_say {
             return;
         }
-        let written = self.out.take();
-        let made = match layers.make() {
-            Ok(layer) => self.set_layer(layer, &[], engine),
-            Err(error) => Err(error),
-        };
-        match (
-            made,
-            self.cold.as_mut().and_then(|cold| cold.layered.as_mut()),
-        ) {
-            (Ok(()), Some(layered)) => {
-                layered.is_fresh = false;
-                layered.held = written;
-            }
-            (outcome, _) => {
-                self.out = written;
-                let error = outcome.err().unwrap_or_else(|| io::ErrorKind::Other.into());
-                self.abort(CloseReason::Layer(error), engine);
-            }
+        if !self.may_have_layer() {
+            let why = "records and descriptors cannot pass a layer";
+            let error = io::Error::new(io::ErrorKind::Unsupported, why);
+            return self.abort(CloseReason::Layer(error), engine);
         }
+        let layer = match layers.make() {
+            Ok(layer) => layer,
+            Err(error) => return self.abort(CloseReason::Layer(error), engine),
+        };
+        let written = self.out.take();
+        self.install(layer, &[], engine);
+        let layered = self.layered_mut();
+        if let Some(layered) = layered {
+            layered.is_fresh = false;
+            layered.held = written;
+        }
+        self.set(Flags::IN_UNFLUSHED);
     }
 
     pub(crate) fn layered(&self) -> Option<&Layered> {
         self.cold.as_ref()?.layered.as_deref()
+    }
+
+    fn layered_mut(&mut self) -> Option<&mut Layered> {
+        self.cold.as_mut()?.layered.as_deref_mut()
     }
 
     /// For a moment: whoever takes it puts it back.
@@ -240,21 +304,28 @@ impl Connection {
         self.layered().is_some_and(Layered::shakes_hands)
     }
 
+    /// Whether reading goes on while memory is short, because it is what frees some: what is
+    /// kept becomes plain, and what waits for a handshake can leave.
+    pub(crate) fn reads_to_free(&self) -> bool {
+        self.layered()
+            .is_some_and(|layered| layered.keeps_wire() || layered.shakes_hands())
+    }
+
     /// Plain output that waits for its layer.
-    pub(super) fn held(&self) -> usize {
+    fn held(&self) -> usize {
         self.layered().map_or(0, Layered::held)
     }
 
     /// The handshake is over, and the handler is to hear of it: true once.
     pub(super) fn take_handshake_news(&mut self) -> bool {
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
+        let layered = self.layered_mut();
         layered.is_some_and(|layered| mem::take(&mut layered.is_news))
     }
 
     /// Whether what a callback has left of its input is for the layer that it has put there;
     /// if so, the layer has it.
     pub(super) fn leaves_to_layer(&mut self, rest: &[u8], engine: &mut Engine) -> bool {
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
+        let layered = self.layered_mut();
         let Some(layered) = layered.filter(|layered| layered.is_fresh) else {
             return false;
         };
@@ -273,12 +344,7 @@ impl Connection {
         engine: &mut Engine,
         plain: &mut [u8],
     ) -> Option<usize> {
-        let mut layered = self.take_layer()?;
-        layered.is_fresh = false;
-        let kept = layered.stash.len();
-        let outcome = self.pump(&mut layered, engine, plain);
-        engine.account(kept, layered.stash.len());
-        self.put_layer(layered, engine);
+        let outcome = self.pump(engine, plain);
         self.collect(0, engine);
         if self.out.is_some() {
             self.touch(engine);
@@ -294,48 +360,75 @@ impl Connection {
 
     fn pump(
         &mut self,
-        layered: &mut Layered,
         engine: &mut Engine,
         plain: &mut [u8],
     ) -> Result<Option<usize>, CloseReason> {
+        let is_open = self.is_open();
+        let Some(layered) = self.layered_mut() else {
+            return Ok(None);
+        };
+        layered.is_fresh = false;
+        // Of a closing connection nobody is told anything any more.
+        layered.is_news &= is_open;
         if layered.is_broken {
             return Ok(self.receive_wire(engine, plain));
-        }
-        if !self.is_open() {
-            // Nobody is told anything any more.
-            layered.is_news = false;
         }
         if layered.shakes_hands() && !engine.may_shake_hands() {
             self.make_ready(engine);
             return Ok(None);
         }
-        let mut n = guarded(engine, || layered.digest(plain, &[]))?;
-        let quiet = n == 0 && !layered.is_news && layered.layer.progress() != Progress::Ended;
-        if quiet && layered.stash.is_empty() {
+        let mut n = self.digest(plain, &[], engine)?;
+        if n == 0 && self.layered().is_some_and(Layered::is_hungry) {
+            let Some(most) = self.most_wire(engine) else {
+                self.park(engine);
+                return Ok(None);
+            };
             let mut buffer = mem::take(&mut engine.wire_in);
-            buffer.resize(engine.config.read_buffer.min(config::LAYER_READ), 0);
-            let came = self.receive_wire(engine, &mut buffer);
-            let digested = guarded(engine, || match came {
-                Some(len) => layered.digest(plain, &buffer[..len]),
+            buffer.resize(buffer.len().max(most), 0);
+            let came = self.receive_wire(engine, &mut buffer[..most]);
+            let digested = match came {
+                Some(len) => self.digest(plain, &buffer[..len], engine),
                 None => Ok(0),
-            });
+            };
             engine.wire_in = buffer;
             n = digested?;
             if came.is_none() && self.has(Flags::EOF) {
-                return self.wire_ended(layered, engine);
+                return self.wire_ended(engine);
             }
         }
-        Ok(self.pumped(n, plain.len(), layered, engine))
+        Ok(self.pumped(n, plain.len(), engine))
+    }
+
+    fn digest(
+        &mut self,
+        plain: &mut [u8],
+        wire: &[u8],
+        engine: &mut Engine,
+    ) -> Result<usize, CloseReason> {
+        let Some(layered) = self.layered_mut() else {
+            return Ok(0);
+        };
+        let kept = layered.stash.len();
+        let digested = guarded(engine, || layered.digest(plain, wire));
+        engine.account(kept, layered.stash.len());
+        digested
+    }
+
+    /// How much may be received at once; `None` as long as memory is short.
+    fn most_wire(&self, engine: &Engine) -> Option<usize> {
+        let most = engine.config.read_buffer.min(config::LAYER_READ);
+        if !engine.pressed || !self.is_open() {
+            Some(most)
+        } else if self.shakes_hands() {
+            Some(most.min(config::LAYER_READ_SHORT))
+        } else {
+            None
+        }
     }
 
     /// What is to be known after the layer has had what there is.
-    fn pumped(
-        &mut self,
-        n: usize,
-        room: usize,
-        layered: &Layered,
-        engine: &mut Engine,
-    ) -> Option<usize> {
+    fn pumped(&mut self, n: usize, room: usize, engine: &mut Engine) -> Option<usize> {
+        let layered = self.layered()?;
         let has_ended = layered.layer.progress() == Progress::Ended;
         let has_more = n == room || !layered.stash.is_empty() || layered.failure.is_some();
         if layered.is_news || has_more || (has_ended && n > 0) {
@@ -343,8 +436,12 @@ impl Connection {
         } else if has_ended {
             self.flags.clear(Flags::READABLE);
             self.set(Flags::EOF);
+            // No read follows that would show a reset.
+            self.fail_if_broken(engine);
         }
         if n > 0 {
+            // They may have come long ago, and move now.
+            self.active_at = engine.clock.nanos;
             return Some(n);
         }
         if self.has(Flags::READABLE) {
@@ -354,12 +451,11 @@ impl Connection {
     }
 
     /// A FIN on the wire. After the layer's own end it says nothing new.
-    fn wire_ended(
-        &mut self,
-        layered: &Layered,
-        engine: &mut Engine,
-    ) -> Result<Option<usize>, CloseReason> {
-        if !self.is_open() || layered.layer.ends_with_the_stream() {
+    fn wire_ended(&mut self, engine: &mut Engine) -> Result<Option<usize>, CloseReason> {
+        let Some(layered) = self.layered().filter(|_| self.is_open()) else {
+            return Ok(None);
+        };
+        if layered.layer.ends_with_the_stream() {
             return Ok(None);
         }
         if layered.shakes_hands() {
@@ -374,17 +470,18 @@ impl Connection {
 
     /// The layer cannot go on. What it has to say about that has been queued.
     fn break_layer(&mut self, reason: CloseReason, engine: &mut Engine) {
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
-        if let Some(layered) = layered {
-            layered.is_broken = true;
-            layered.handshake_until = NEVER;
-            engine.account(layered.stash.len(), 0);
-            layered.stash = Vec::new();
+        if let Some(layered) = self.layered_mut() {
+            layered.give_up(engine);
         }
         match reason {
             CloseReason::Panic => self.abort(reason, engine),
             _ if self.is_open() => self.close(reason, engine),
-            _ => self.abort(CloseReason::Local, engine),
+            // What the layer has taken leaves, and the rest cannot any more.
+            _ if self.held() > 0 => {
+                self.set(Flags::RESET);
+                self.die(CloseReason::Local, engine);
+            }
+            _ => {}
         }
     }
 
@@ -393,8 +490,7 @@ impl Connection {
     /// Queues what the handler has written, in front of the layer.
     pub(super) fn hold(&mut self, output: Output<'_>, engine: &mut Engine) -> Flow {
         let len = output.bytes().len();
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
-        let Some(layered) = layered else {
+        let Some(layered) = self.layered_mut() else {
             return self.flow();
         };
         let held = layered.held.get_or_insert_with(|| engine.pool.outbound());
@@ -456,28 +552,31 @@ impl Connection {
     /// Queues what the layer has to send, which carries so many plain bytes.
     fn collect(&mut self, plain: usize, engine: &mut Engine) {
         let mut wire = mem::take(&mut engine.wire_out);
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
+        let has_ended = self.has(Flags::FIN_SENT);
+        let layered = self.layered_mut();
         if let Some(layered) = layered.filter(|layered| !layered.is_broken) {
             let layer = &mut layered.layer;
             let asked = guarded(engine, || {
                 layer.send(&mut wire);
                 Ok(())
             });
-            if plain > 0 || !wire.is_empty() {
-                layered.pieces.push_back(Piece {
-                    wire: wire.len(),
-                    plain,
-                });
+            if has_ended {
+                // Nobody would get it.
+                wire.clear();
             }
+            layered.queue(wire.len(), plain);
+            let is_babble = layered.words > config::LAYER_WORDS;
             if let Err(reason) = asked {
                 self.break_layer(reason, engine);
+            } else if is_babble {
+                self.set(Flags::RESET);
+                self.die(CloseReason::Overflow, engine);
             }
         }
         if !wire.is_empty() {
             let out = self.out.get_or_insert_with(|| engine.pool.outbound());
             out.push(&wire, &mut engine.pool);
             engine.account(0, wire.len());
-            self.weigh(self.queued(), engine);
         }
         wire.clear();
         wire.shrink_to(2 * config::LAYER_AHEAD);
@@ -487,14 +586,19 @@ impl Connection {
     // Closing.
 
     /// Has the layer say that nothing will follow. `true`: that has left, or there is nothing
-    /// to say.
+    /// to say. Whoever wants to read on first ends the handshake.
     pub(super) fn say_goodbye(&mut self, engine: &mut Engine) -> bool {
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
-        let Some(layered) = layered else {
+        let closes = self.has(Flags::CLOSING);
+        let Some(layered) = self.layered_mut() else {
             return true;
         };
-        let mute = layered.is_broken || layered.is_closed || layered.shakes_hands();
-        if !mute {
+        if layered.shakes_hands() {
+            if !closes {
+                return false;
+            }
+            layered.give_up(engine);
+        }
+        if !layered.is_broken && !layered.is_closed {
             layered.is_closed = true;
             let layer = &mut layered.layer;
             let closed = guarded(engine, || {
@@ -537,7 +641,11 @@ impl Layered {
     fn pass(&mut self, plain: &mut [u8], wire: &[u8]) -> (usize, usize) {
         let (mut n, mut taken) = (0, 0);
         while !self.is_news && n < plain.len() {
-            let got = self.layer.read(&mut plain[n..]).min(plain.len() - n);
+            let got = if self.shakes_hands() {
+                0
+            } else {
+                self.layer.read(&mut plain[n..]).min(plain.len() - n)
+            };
             n += got;
             let is_over = self.failure.is_some() || self.layer.progress() == Progress::Ended;
             if taken == wire.len() || is_over {

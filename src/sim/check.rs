@@ -103,7 +103,7 @@ fn forgotten_by(conn: &Connection, engine: &mut Engine) -> Option<&'static str> 
             "output waits and could leave",
         ),
         (
-            conn.queued() == 0 && conn.has(Flags::CLOSING) && !conn.has(Flags::FIN_SENT),
+            !conn.has_output() && conn.has(Flags::CLOSING) && !conn.has(Flags::FIN_SENT),
             "it is closing and FIN was not sent",
         ),
         (

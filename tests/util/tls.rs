@@ -15,9 +15,14 @@ use windlass::Handler;
 use windlass::sim::{Client, World};
 use windlass::tls::rustls;
 use windlass::tls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use windlass::tls::rustls::server::WebPkiClientVerifier;
 use windlass::tls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection,
+    SupportedProtocolVersion, version,
 };
+
+/// Both versions that there are.
+pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
 
 /// One self-signed certificate for `localhost` and 127.0.0.1, made once.
 pub struct Identity {
@@ -27,11 +32,18 @@ pub struct Identity {
 
 impl Identity {
     pub fn new(names: &[&str]) -> Self {
+        let subject = names.first().copied().unwrap_or_default();
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        // By its subject, whoever signed a certificate is found.
+        let mut whose = rcgen::DistinguishedName::new();
+        whose.push(rcgen::DnType::CommonName, subject);
+        params.distinguished_name = whose;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
         Self {
-            cert: made.cert.der().clone(),
-            key: made.signing_key.serialize_der(),
+            cert: made.der().clone(),
+            key: key.serialize_der(),
         }
     }
 
@@ -59,6 +71,40 @@ pub fn server_config() -> Arc<ServerConfig> {
     )
 }
 
+/// A server that demands a certificate of whoever connects, signed by `trusted`.
+pub fn demanding_config(trusted: &Identity) -> Arc<ServerConfig> {
+    let verifier = WebPkiClientVerifier::builder(Arc::new(trusted.roots()));
+    Arc::new(
+        ServerConfig::builder()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![LOCALHOST.cert.clone()], LOCALHOST.key())
+            .unwrap(),
+    )
+}
+
+/// A client that shows a certificate when it is asked for one.
+pub fn identified_config(
+    identity: &Identity,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    Arc::new(
+        ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(LOCALHOST.roots())
+            .with_client_auth_cert(vec![identity.cert.clone()], identity.key())
+            .unwrap(),
+    )
+}
+
+/// A server that shows another identity.
+pub fn server_config_of(identity: &Identity) -> Arc<ServerConfig> {
+    Arc::new(
+        ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.cert.clone()], identity.key())
+            .unwrap(),
+    )
+}
+
 /// A client that trusts [`LOCALHOST`] alone.
 pub fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     Arc::new(
@@ -68,10 +114,10 @@ pub fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<Clie
     )
 }
 
-/// A client of a simulated world that speaks TLS.
+/// A far end of a simulated world that speaks TLS: a client of the loop's, or whom it dials.
 pub struct Peer {
     client: Client,
-    tls: ClientConnection,
+    tls: Connection,
     plain: Vec<u8>,
     closed: bool,
     /// Why it could not go on.
@@ -93,9 +139,20 @@ impl Peer {
 
     /// Begins TLS on a connection that there is.
     pub fn over(client: Client, config: Arc<ClientConfig>) -> Self {
+        let tls = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        Self::speaking(client, tls.into())
+    }
+
+    /// The server's end of a connection that the loop has dialed.
+    pub fn serve(client: Client, config: Arc<ServerConfig>) -> Self {
+        Self::speaking(client, ServerConnection::new(config).unwrap().into())
+    }
+
+    pub fn speaking(client: Client, mut tls: Connection) -> Self {
+        tls.set_buffer_limit(None);
         Self {
             client,
-            tls: ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap(),
+            tls,
             plain: Vec::new(),
             closed: false,
             error: None,
@@ -106,7 +163,7 @@ impl Peer {
         self.client
     }
 
-    pub fn tls(&mut self) -> &mut ClientConnection {
+    pub fn tls(&mut self) -> &mut Connection {
         &mut self.tls
     }
 
@@ -134,9 +191,18 @@ impl Peer {
 
     /// Sends and receives until nothing more happens.
     pub fn pump<H: Handler>(&mut self, world: &mut World<H>) {
+        self.pump_through(world, |world, client, wire| world.send(client, wire));
+    }
+
+    /// The same, by way of something that may do harm to what is sent.
+    pub fn pump_through<H: Handler>(
+        &mut self,
+        world: &mut World<H>,
+        mut send: impl FnMut(&mut World<H>, Client, &[u8]),
+    ) {
         loop {
             let wire = self.wire();
-            world.send(self.client, &wire);
+            send(world, self.client, &wire);
             world.run();
             let came = world.received(self.client);
             if wire.is_empty() && came.is_empty() {
@@ -144,6 +210,11 @@ impl Peer {
             }
             self.take(&came);
         }
+    }
+
+    /// Takes plain bytes to be sent with the next pump.
+    pub fn say(&mut self, plain: &[u8]) {
+        self.tls.writer().write_all(plain).unwrap();
     }
 
     pub fn write<H: Handler>(&mut self, world: &mut World<H>, mut plain: &[u8]) {

@@ -122,6 +122,13 @@ impl Handler for App {
         self.end_callback(conn, *at, outcome)
     }
 
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
+        self.begin_callback("on_handshake", conn, *at);
+        self.judge_handshake(*at);
+        let outcome = self.maybe_mischief(conn, *at);
+        self.end_callback(conn, *at, outcome)
+    }
+
     fn on_write(&mut self, conn: &mut Conn<'_>, at: &mut usize) -> io::Result<()> {
         self.begin_callback("on_write", conn, *at);
         let line = &mut self.book.lines[*at];

@@ -81,6 +81,8 @@ pub enum Why {
     TooLong,
     Late(Deadline),
     Panic,
+    /// The layer could not go on.
+    Layer,
 }
 
 /// One connection, from `on_accept` or `on_connect` to `on_close`.
@@ -146,6 +148,11 @@ pub struct Line {
     pub twin: bool,
     /// Bytes read when this turn began.
     pub read_before: u64,
+    pub layered: bool,
+    /// `on_handshake` has run.
+    pub agreed: bool,
+    /// Its layer ended it.
+    pub undressed: bool,
 }
 
 pub struct Dialing {
@@ -337,12 +344,20 @@ impl Line {
             closed_in: 0,
             twin: false,
             read_before: 0,
+            layered: false,
+            agreed: false,
+            undressed: false,
         }
     }
 
     /// Whether the loop has its other end, too.
     pub fn is_twin(&self) -> bool {
         self.twin || self.key >> 40 == u64::from(TWIN[3])
+    }
+
+    /// Whether its layer may have closed it, which does not show after half a close.
+    pub fn may_be_closing(&self) -> bool {
+        self.layered && self.half_closed && self.state == State::Open
     }
 
     pub fn unread(&self) -> u64 {

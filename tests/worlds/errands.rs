@@ -87,7 +87,7 @@ impl App {
         if again {
             dial = dial.reconnect(Backoff::new(Duration::from_millis(5), LONGEST_WAIT));
         }
-        (dial, timeout, again)
+        (self.plan.dressed_dial(dial), timeout, again)
     }
 
     fn book_dial(
@@ -148,6 +148,7 @@ impl App {
             Listen::from(addr)
         }
         .backlog(self.dice.between(1, 4) as u32);
+        listen = self.plan.dressed(listen);
         if let Some(most) = most {
             listen = listen.max_connections(most);
         }

@@ -40,9 +40,11 @@ impl App {
         let manner = Manner::new(&mut self.dice, self.plan.scale);
         let limits = self.book.limits;
         let line = Line::new(id, key, manner, limits, now);
+        let layered = self.plan.layers;
         self.book.lines.push(Line {
             listener,
             dial,
+            layered,
             ..line
         });
         let known = self.book.by_id.insert(id, at);
@@ -157,7 +159,9 @@ impl App {
         });
         let others = buffered.saturating_sub(input.len() as u64);
         let limit = self.book.memory_limit as u64;
-        self.book.must(news == 0 || others <= limit, || {
+        // A layer may have kept that before memory was short.
+        let kept = self.plan.layers;
+        self.book.must(news == 0 || others <= limit || kept, || {
             format!("{id:?} was read while {others} bytes were held and {limit} may be")
         });
     }

@@ -25,6 +25,7 @@ impl Book {
 
     /// Writes the next bytes of the connection's stream; `false` if they were not taken.
     pub fn write(&mut self, conn: &mut Conn<'_>, at: usize, count: usize, shared: bool) -> bool {
+        self.notice_end_of_layer(at, conn.flow(), conn.now());
         let line = &mut self.lines[at];
         let bytes = line.output().bytes(line.written, count);
         let before = conn.queued();
@@ -104,6 +105,14 @@ impl Book {
             && !cut_off
             && closed.unsent == 0
             && (state == State::Closing || (state == State::Open && !stopping));
+        line.undressed = matches!(
+            closed.reason,
+            CloseReason::Layer(_) | CloseReason::Truncated
+        );
+        line.orderly &= !matches!(
+            closed.reason,
+            CloseReason::Layer(_) | CloseReason::Timeout(Deadline::Handshake | Deadline::Linger)
+        );
         line.reason = closed.reason.to_string();
         line.received = closed.bytes_read + closed.unread - line.unread().min(closed.unread);
         line.state = State::Closed;
@@ -176,6 +185,8 @@ impl Line {
             CloseReason::Timeout(Deadline::Linger) => {
                 self.state == State::Closing && now >= self.closing_at + linger
             }
+            CloseReason::Timeout(Deadline::Handshake) => self.layered && !self.agreed,
+            CloseReason::Layer(_) | CloseReason::Truncated => self.layered,
             CloseReason::Timeout(which) => self.why == Why::Late(*which),
             CloseReason::Reset | CloseReason::Io(_) => true,
             CloseReason::Overflow => self.overflowed,
@@ -252,7 +263,10 @@ fn kind(reason: &CloseReason) -> &'static str {
         CloseReason::Local => "Local",
         CloseReason::Handler(_) => "Handler",
         CloseReason::Timeout(Deadline::Linger) => "Timeout(Linger)",
+        CloseReason::Timeout(Deadline::Handshake) => "Timeout(Handshake)",
         CloseReason::Timeout(_) => "Timeout",
+        CloseReason::Layer(_) => "Layer",
+        CloseReason::Truncated => "Truncated",
         CloseReason::Reset => "Reset",
         CloseReason::Overflow => "Overflow",
         CloseReason::InputTooLong => "InputTooLong",

@@ -5,6 +5,7 @@ use windlass::sim::{Client, World};
 use super::app::App;
 use super::book::{Line, State, key_of};
 use super::dice::{Dice, Stream};
+use super::layers::Wire;
 
 /// One far end, and what it has sent and received.
 pub struct Peer {
@@ -23,6 +24,7 @@ pub struct Peer {
     pub sent_at_close: Option<u64>,
     /// It stopped reading at some time since the loop began to close.
     pub balked: bool,
+    pub wire: Wire,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +68,10 @@ impl Peer {
         } else {
             dice.pick(&TEMPERS)
         };
+        let layers = world.handler().plan.layers;
+        let cuts = layers && dice.one_in(6);
         let mut peer = Self {
+            wire: Wire::new(&world.handler().plan, cuts),
             client,
             key,
             listener,
@@ -80,6 +85,9 @@ impl Peer {
             balked: false,
         };
         peer.note(world, &format!("{temper:?} comes"));
+        if layers && !dice.one_in(4) {
+            peer.send(world, 0);
+        }
         match temper {
             Temper::Vanishes => peer.vanish(world, dice),
             Temper::Stalls | Temper::NeverReads => peer.stop_reading(world),
@@ -92,6 +100,9 @@ impl Peer {
     pub fn act(&mut self, world: &mut World<App>, dice: &mut Dice) {
         if self.gone {
             return;
+        }
+        if self.wire.is_layered() && !self.finished && dice.one_in(60) {
+            return self.rave(world);
         }
         let scale = world.handler().plan.scale;
         match (self.temper, dice.roll(12)) {
@@ -119,13 +130,25 @@ impl Peer {
             return;
         }
         let bytes = Stream::new(self.key).bytes(self.sent, count);
+        let bytes = self.wire.encode(bytes);
         world.send(self.client, &bytes);
         self.sent += count as u64;
     }
 
     pub fn finish(&mut self, world: &mut World<App>) {
+        if !self.finished {
+            let end = self.wire.end();
+            world.send(self.client, &end);
+        }
         world.finish(self.client);
         self.finished = true;
+    }
+
+    /// Sends what no layer takes for its own.
+    fn rave(&mut self, world: &mut World<App>) {
+        self.note(world, "raves");
+        world.send(self.client, &[0xff]);
+        self.wire.raves = true;
     }
 
     pub fn resume_reading(&mut self, world: &mut World<App>) {
@@ -165,6 +188,7 @@ impl Peer {
     /// Takes what has arrived and compares it with what was written.
     pub fn receive(&mut self, world: &mut World<App>) -> Result<(), String> {
         let bytes = world.received(self.client);
+        let bytes = self.wire.decode(bytes)?;
         let place = self.got;
         self.got += bytes.len() as u64;
         let Some(line) = self.line(world) else {
@@ -207,10 +231,20 @@ impl Peer {
             return Ok(());
         }
         let at_close = *self.sent_at_close.get_or_insert(self.sent);
+        // What the layer itself has sent may be unread.
         let all_heard = at_close == line.received && self.sent == at_close;
+        let all_heard = all_heard && line.agreed == line.layered;
+        let all_heard = all_heard && (!self.wire.said_end || line.eof_told);
         let (id, reason, written) = (line.id, line.reason.clone(), line.written);
         let aborted = line.aborted;
         let owed = line.orderly && !line.hurt && !self.gone && self.reading;
+        let owed = owed && !self.wire.raves;
+        let agreed = line.agreed;
+        let blamed = line.undressed && !line.hurt && !self.gone;
+        let well = self.wire.is_well(self.finished);
+        expect(!blamed || !well, || {
+            format!("{id:?} ended with {reason:?}, and its peer did nothing wrong")
+        })?;
         let within = self.sent - line.seen <= drain;
         // Whoever reads on is owed everything, whatever it sends meanwhile.
         let reads_on = !self.balked && prompt;
@@ -219,6 +253,10 @@ impl Peer {
             !owed || !within || !(all_heard || reads_on) || got == written,
             || format!("{id:?} ended with {reason:?}, and its peer got {got} of {written} bytes"),
         )?;
+        let ended = self.wire.has_ended() || !agreed;
+        expect(!owed || !within || !all_heard || ended, || {
+            format!("{id:?} ended with {reason:?}, and its layer did not say so")
+        })?;
         let aborted = aborted && !self.gone && !world.saw_eof(self.client);
         let reset = world.was_reset(self.client);
         expect(!aborted || reset, || {

@@ -34,6 +34,8 @@ pub struct Plan {
     pub dials: bool,
     /// One act in so many asks the loop to stop.
     pub stops: usize,
+    /// Whether every connection has a layer.
+    pub layers: bool,
 }
 
 /// Limits that no world here ever reaches.
@@ -65,6 +67,7 @@ impl Plan {
             packets: dice.one_in(3),
             dials: dice.one_in(2),
             stops: dice.pick(&[40, 200, 100_000]),
+            layers: false,
         }
     }
 }

@@ -122,7 +122,8 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 impl Play {
     fn new(seed: u64, trace: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let plan = Plan::new(&mut dice);
+        let mut plan = Plan::new(&mut dice);
+        plan.choose_layers(seed);
         let app = App::new(plan.clone(), Dice::new(!seed));
         let mut world = World::with_config(seed, app, plan.config.clone());
         world.set_trace(trace);
@@ -172,7 +173,7 @@ impl Play {
             let port = 10 + self.peers.len() as u16 + self.listeners() as u16;
             let addr = SocketAddr::from(([127, 0, 0, 1], port));
             let most = self.dice.one_in(5).then(|| self.dice.between(1, 3));
-            let mut listen = Listen::from(addr);
+            let mut listen = self.plan.dressed(Listen::from(addr));
             if let Some(most) = most {
                 listen = listen.max_connections(most);
             }
