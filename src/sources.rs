@@ -250,4 +250,16 @@ mod tests {
         assert_eq!(places, [0, 2, 4]);
         assert_eq!(again[0].generation(), all[0].generation() + 1);
     }
+
+    #[test]
+    fn a_stale_token_does_not_reach_the_next_tenant() {
+        let mut slots = slots();
+        let stale = slots.insert(Tenant).unwrap();
+        slots.remove(stale);
+        let tenant = slots.insert(Tenant).unwrap();
+        assert_eq!(tenant.index(), stale.index());
+        assert!(slots.get(stale).is_none() && slots.get_mut(stale).is_none());
+        assert!(slots.remove(stale).is_none());
+        assert_eq!(slots.get_mut(tenant), Some(&mut Tenant(tenant)));
+    }
 }
