@@ -22,6 +22,7 @@ use crate::handler::{Deadline, Handler};
 use crate::input::Input;
 use crate::kernel::os::OsKernel;
 use crate::kernel::{Batch, Event, Fd, Interest, Kernel, Transport};
+use crate::layer::Layers;
 use crate::listener::{Listen, Step};
 use crate::packet_socket::PacketSocket;
 use crate::stats::Stats;
@@ -641,6 +642,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Filled::Own => self.offer_own(token, false),
+                Filled::Agreed => self.tell_handshake(token),
                 Filled::Nothing => {
                     self.tell_eof(token);
                     return;
@@ -666,7 +668,7 @@ impl<H: Handler> Reactor<H> {
         if !conn.may_read(engine) {
             conn.fail_if_broken(engine);
         }
-        if !conn.may_offer() {
+        if !conn.may_offer() && !conn.shakes_hands() {
             return None;
         }
         let mut filled = Filled::Nothing;
@@ -686,6 +688,18 @@ impl<H: Handler> Reactor<H> {
             filled = Filled::Own;
         }
         Some(filled)
+    }
+
+    fn tell_handshake(&mut self, token: Token) {
+        self.core.engine.stats.handshakes += 1;
+        self.callback(token, "on_handshake", |handler, conn, session, _| {
+            handler.on_handshake(conn, session)
+        });
+        // What was written before this leaves now, whoever wrote it.
+        if let Some(conn) = self.core.conns.get_mut(token) {
+            conn.set(Flags::IN_UNFLUSHED);
+        }
+        self.settle(token);
     }
 
     /// Whether there is more to do here: more to read, or a close to see to.
@@ -988,14 +1002,19 @@ impl<H: Handler> Reactor<H> {
             engine,
             ..
         } = &mut self.core;
+        let mut layers = None;
         if let Some(listener) = listeners.get_mut(listener.token()) {
             listener.open += 1;
+            layers = listener.layers.clone();
         }
         engine.stats.accepted += 1;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
         conn.set(Flags::ADMITTED);
+        if let Some(layers) = layers {
+            conn.begin_layer(&layers, engine);
+        }
         if conn.is_dead() {
             return;
         }
@@ -1118,8 +1137,8 @@ impl<H: Handler> Reactor<H> {
         match answer {
             Some(Ok(session)) => {
                 sessions[token.index()] = Some(session);
-                self.core.dial_told(dial);
-                self.admit_dialed(token);
+                let layers = self.core.dial_told(dial);
+                self.admit_dialed(token, layers);
             }
             Some(Err(_)) | None => {
                 self.refuse(token);
@@ -1128,11 +1147,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    fn admit_dialed(&mut self, token: Token) {
+    fn admit_dialed(&mut self, token: Token, layers: Option<Layers>) {
         let Core { conns, engine, .. } = &mut self.core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if let Some(layers) = layers {
+            conn.begin_layer(&layers, engine);
+        }
         conn.set(Flags::REGISTERED);
         if engine.stopping() {
             conn.set(Flags::SHUTDOWN);
@@ -1232,6 +1254,9 @@ impl<H: Handler> Reactor<H> {
             match conn.take_due(engine) {
                 None => return conn.arm(engine),
                 Some(Deadline::Linger) => return conn.linger_ended(engine),
+                Some(late @ Deadline::Handshake) => {
+                    return conn.abort(CloseReason::Timeout(late), engine);
+                }
                 Some(which) => self.time_out(token, which),
             }
         }
