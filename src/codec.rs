@@ -897,4 +897,10 @@ mod tests {
         );
         assert_eq!(bytes, b"abc--");
     }
+
+    #[test]
+    fn a_byte_is_found_in_a_block_of_nothing_else() {
+        let bytes = [vec![b'x'; BLOCK], vec![b'y'; BLOCK]].concat();
+        assert_eq!(position(b'y', &bytes), Some(BLOCK));
+    }
 }
