@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use windlass::sim::{Call, Remote, World};
-use windlass::{Conn, Handler, Interest, ListenerId, Reactor};
+use windlass::{Bind, Conn, Handler, Interest, ListenerId, Reactor};
 
 const HERE: &str = "127.0.0.1:7";
 const MS: Duration = Duration::from_millis(1);
@@ -87,6 +87,30 @@ fn what_a_socket_has_to_say_is_forgotten() {
     world.send_datagram(client, &addr, b"once more");
     world.run();
     assert_eq!(world.stats().datagrams_received, 2);
+    world.shutdown(MS);
+}
+
+#[test]
+fn a_socket_that_is_late_or_full_is_as_usable_as_before() {
+    let mut world = World::new(1, Nothing);
+    let bind = Bind::new("udp://127.0.0.1:7").unwrap().queue_limit(100);
+    let id = world.try_bind(bind).unwrap();
+    world.run();
+    let client = world.packet_client(SocketAddr::from(([10, 0, 0, 9], 5000)));
+    world.faults().send_buffers_full(true);
+    let to = world.packet_addr(client);
+    let mut socket = world.socket(id).unwrap();
+    let at = socket.now() + MS;
+    socket.set_deadline(Some(at));
+    socket.send_to(b"one", to.clone());
+    socket.send_to(b"two", to.clone());
+    world.advance(MS * 2);
+    world.faults().send_buffers_full(false);
+    world.run();
+    world.socket(id).unwrap().send_to(b"three", to);
+    world.run();
+    let received = world.received_datagrams(client);
+    assert_eq!(received.last().unwrap().1, b"three");
     world.shutdown(MS);
 }
 
