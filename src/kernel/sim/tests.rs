@@ -768,7 +768,7 @@ fn a_verb_of_sockets_on_something_else_is_refused_as_a_system_refuses_it() {
     assert_eq!(kernel.peer_addr(spare), errno(libc::ENOTSOCK));
     assert_eq!(kernel.peer_addr(listener), errno(libc::ENOTCONN));
     assert_eq!(kernel.take_error(listener), None);
-    let batch = &mut crate::kernel::Batch::new(1, 16);
+    let batch = &mut Batch::new(1, 16);
     assert_eq!(kernel.receive(spare, batch), errno(libc::ENOTSOCK));
     assert_eq!(kernel.violations().0, 0);
 }
