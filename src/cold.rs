@@ -155,18 +155,17 @@ mod tests {
     #[test]
     fn a_box_is_blank_only_while_nothing_of_it_is_in_use() {
         let pool = &mut crate::outbound::Pool::new(0);
-        let some_peer = Addr::Unix("/run/x.sock".parse().unwrap());
-        let uses: [Box<dyn Fn(&mut Cold)>; 10] = [
-            Box::new(|cold| cold.stalled_at = 1),
-            Box::new(|cold| cold.read_deadline = 1),
-            Box::new(|cold| cold.write_deadline = 1),
-            Box::new(|cold| cold.lingers_until = 1),
-            Box::new(|cold| cold.idle = Some(1)),
-            Box::new(|cold| cold.limits = Some(Limits::default())),
-            Box::new(|cold| cold.timers.push(TimerId::NONE)),
-            Box::new(|cold| cold.messages = Some(Box::default())),
-            Box::new(move |cold| cold.peer = Some(some_peer.clone())),
-            Box::new(|cold| cold.reason = Some(CloseReason::Local)),
+        let uses: [fn(&mut Cold); 10] = [
+            |cold| cold.stalled_at = 1,
+            |cold| cold.read_deadline = 1,
+            |cold| cold.write_deadline = 1,
+            |cold| cold.lingers_until = 1,
+            |cold| cold.idle = Some(1),
+            |cold| cold.limits = Some(Limits::default()),
+            |cold| cold.timers.push(TimerId::NONE),
+            |cold| cold.messages = Some(Box::default()),
+            |cold| cold.peer = Some(Addr::Unix("/run/x.sock".parse().unwrap())),
+            |cold| cold.reason = Some(CloseReason::Local),
         ];
         for (field, use_it) in uses.iter().enumerate() {
             let mut cold = Cold::default();
