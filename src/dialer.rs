@@ -970,9 +970,7 @@ impl Core {
 
     /// An attempt that came to nothing.
     fn drop_attempt(&mut self, conn: Token) {
-        if let Some(conn) = self.conns.remove(conn) {
-            conn.retire(CloseReason::Local, &mut self.engine);
-        }
+        self.retire_conn(conn, CloseReason::Local);
     }
 }
 

@@ -135,6 +135,9 @@ mod engine;
 mod error;
 mod fd;
 mod flags;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod handler;
 mod inherit;
@@ -142,6 +145,7 @@ mod input;
 mod kernel;
 mod layer;
 mod listener;
+mod merged;
 mod messages;
 mod mux;
 mod options;
@@ -161,6 +165,7 @@ pub mod tls;
 mod token;
 mod unix_path;
 mod watch;
+mod young;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;

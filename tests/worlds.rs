@@ -5,8 +5,8 @@
 //! Whoever breaks a promise is shown with its seed and what happened before, turn by turn:
 //!
 //! ```text
-//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture replay
-//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture worlds
+//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture --exact replay
+//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture keep_every_promise
 //! ```
 //!
 //! Everything goes through the public interface, so it says nothing about how a promise is
@@ -23,16 +23,22 @@ use std::fmt::Write;
 
 use self::play::{Failure, Outcome, play};
 
+#[path = "worlds/annex.rs"]
+mod annex;
 #[path = "worlds/app.rs"]
 mod app;
 #[path = "worlds/book.rs"]
 mod book;
-#[path = "worlds/dice.rs"]
+// Fuzzed, a world follows from bytes instead of a seed.
+#[cfg_attr(not(fuzzing), path = "worlds/dice.rs")]
+#[cfg_attr(fuzzing, path = "fuzz/dice.rs")]
 mod dice;
 #[path = "worlds/errands.rs"]
 mod errands;
 #[path = "worlds/faults.rs"]
 mod faults;
+#[path = "worlds/guest.rs"]
+mod guest;
 #[path = "worlds/inside.rs"]
 mod inside;
 #[path = "worlds/judge.rs"]
@@ -52,6 +58,10 @@ mod rest;
 #[path = "worlds/turns.rs"]
 mod turns;
 
+/// For tests/fuzz/targets/world.rs.
+#[cfg(fuzzing)]
+pub use self::{dice::load, play::play as of_seed};
+
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2000;
 /// What these must come to, or the worlds have become too tame.
@@ -65,24 +75,45 @@ const CORNERS: [&str; 45] = [
     "idle timeout", "write stall", "timer of a connection", "refused", "shed", "lost",
     "backoffs", "stale events", "discarded", "posted to gone", "datagrams dropped", "panics",
 ];
+/// The same of the worlds of the second kind.
+#[rustfmt::skip]
+const ANNEX_CORNERS: [&str; 20] = [
+    "on_accept", "on_connect", "on_read", "on_write", "on_eof", "on_timeout", "on_shutdown",
+    "on_close", "on_dial_error", "on_accept_error", "on_timer", "on_datagram", "on_ready",
+    "on_stop", "a descriptor comes", "detach", "adopt", "a listener's deadline",
+    "a callback panics", "a panic goes through",
+];
 /// Lines of the trace that are shown.
 const SHOWN: usize = 150;
 
 #[test]
 fn worlds_keep_every_promise() {
+    run_many(play, "replay", &CORNERS);
+}
+
+/// Unix sockets, records, descriptors, watches and groups, under a `Mux`.
+#[test]
+fn annexes_keep_every_promise() {
+    run_many(annex::play, "replay_annex", &ANNEX_CORNERS);
+}
+
+/// Plays the world of a seed, with a trace or without.
+type Play = fn(u64, bool) -> (Result<Outcome, Failure>, Vec<String>);
+
+fn run_many(play: Play, replay: &str, corners: &[&str]) {
     let first = number("WINDLASS_FIRST").unwrap_or(0);
     let seeds = number("WINDLASS_SEEDS").unwrap_or(SEEDS);
     let mut all = Outcome::default();
     for seed in first..first + seeds {
         match play(seed, false).0 {
             Ok(outcome) => all.add(outcome),
-            Err(_) => show(seed),
+            Err(_) => show(play, replay, seed),
         }
     }
     let (turns, callbacks) = (all.turns, all.callbacks);
     let connections = all.connections;
     println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
-    for corner in CORNERS {
+    for corner in corners {
         // Too few worlds need not get everywhere.
         let reached = seeds < SEEDS || all.corners.contains(corner);
         assert!(reached, "no world of {seeds} came to {corner:?}");
@@ -91,28 +122,39 @@ fn worlds_keep_every_promise() {
 
 #[test]
 fn a_seed_replays_exactly() {
-    for seed in 0..20 {
-        let (one, other) = (play(seed, true), play(seed, true));
-        assert_eq!(one.1, other.1, "seed {seed:#x}");
+    for play in [play as Play, annex::play] {
+        for seed in 0..20 {
+            let (one, other) = (play(seed, true), play(seed, true));
+            assert_eq!(one.1, other.1, "seed {seed:#x}");
+        }
     }
 }
 
 /// The world of `WINDLASS_SEED`, with its trace.
 #[test]
 fn replay() {
+    replay_with(play, "replay");
+}
+
+#[test]
+fn replay_annex() {
+    replay_with(annex::play, "replay_annex");
+}
+
+fn replay_with(play: Play, replay: &str) {
     if let Some(seed) = number("WINDLASS_SEED") {
         let (played, trace) = play(seed, true);
         for line in trace {
             println!("{line}");
         }
         if played.is_err() {
-            show(seed);
+            show(play, replay, seed);
         }
     }
 }
 
 /// Plays it once more, with a trace.
-fn show(seed: u64) -> ! {
+fn show(play: Play, replay: &str, seed: u64) -> ! {
     let (played, _) = play(seed, true);
     let Err(Failure { why, trace }) = played else {
         panic!("the world of seed {seed:#x} broke a rule, and not when it was played again");
@@ -122,7 +164,8 @@ fn show(seed: u64) -> ! {
     for line in shown {
         let _ = writeln!(text, "  {line}");
     }
-    let again = format!("WINDLASS_SEED={seed:#x} cargo test --test worlds -- --nocapture replay");
+    let again =
+        format!("WINDLASS_SEED={seed:#x} cargo test --test worlds -- --nocapture --exact {replay}");
     panic!("{text}{why}\nto see all of it: {again}");
 }
 

@@ -33,8 +33,6 @@ impl Book {
         } else {
             conn.write(&bytes)
         };
-        self.diary
-            .note(|| format!("    writes {count} bytes to {:?}: {flow:?}", conn.id()));
         let over = line.state != State::Open || line.half_closed;
         let id = line.id;
         if flow == Flow::Closed {

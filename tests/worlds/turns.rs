@@ -70,9 +70,10 @@ impl Play {
         book.accepts_in_turn.clear();
         book.posts_in_turn = 0;
         let turn = book.turn;
-        book.diary
-            .note(|| format!("--- turn {turn}, at most {most:?}"));
         let busy = self.world.turn(most);
+        let book = &mut self.world.handler_mut().book;
+        book.standstill = Duration::ZERO;
+        book.stop_is_heard = book.stop_at.is_some();
         let played = hurts - faults::pending(&mut self.world);
         if played > 0 {
             self.hurts += played;
