@@ -314,8 +314,8 @@ mod tests {
 
     #[test]
     fn a_new_connection_can_be_written_and_has_what_its_socket_is() {
-        let ip = Addr::Ip(([127, 0, 0, 1], 80).into());
-        let unix = Addr::Unix("/run/x.sock".parse().unwrap());
+        let remote = |text: &str| Remote::from(text.parse::<crate::address::Addr>().unwrap());
+        let (ip, unix) = (remote("127.0.0.1:80"), remote("/run/x.sock"));
         let of = |addr, transport| members(Flags::of_a_new(addr, transport));
         let plain = [Flags::WRITABLE, Flags::AUTO_PAUSE];
         let with = |more: &[Flags]| bits(&[&plain, more].concat());
