@@ -249,6 +249,7 @@ mod tests {
         let notes = [F::DRAINED, F::WAKE, F::SHUTDOWN, F::DUE];
         let unsettled = [F::IN_UNFLUSHED, F::CLOSING, F::FIN_ASKED, F::FIN_SENT];
         let cut_short = [F::FIN_SEEN, F::URGENT_SEEN, F::UNIX, F::RECORDS];
+        let ended = [F::EOF, F::EOF_TOLD, F::FIN_SEEN];
         let unusual = [&no_output[..], &[F::RECORDS, F::CUT_OUTPUT]].concat();
         for (group, named) in [
             (F::NOT_OPEN, &not_open[..]),
@@ -258,6 +259,7 @@ mod tests {
             (F::CUT_SHORT, &cut_short),
             (F::UNUSUAL_OUTPUT, &unusual),
             (F::MESSAGES, &[F::RECORDS, F::UNIX]),
+            (F::ENDED, &ended),
         ] {
             assert_eq!(members(group), bits(named));
         }
@@ -286,13 +288,25 @@ mod tests {
         assert_eq!(decisive(F::SENDS), bits(&sends));
         assert_eq!(members(F::SENDS.set), bits(&[F::WRITABLE, F::REGISTERED]));
 
-        let indifferent = bits(&[F::READABLE, F::AUTO_PAUSE, F::ADMITTED, F::ADOPTED]);
+        let indifferent = bits(&[F::AUTO_PAUSE, F::ADMITTED, F::ADOPTED]);
         let all: Vec<u32> = (0..u32::BITS).collect();
         let mut seen = decisive(F::PLAIN);
         seen.extend(indifferent);
         seen.sort_unstable();
         assert_eq!(seen, all);
         assert_eq!(members(F::PLAIN.set), bits(&[F::WRITABLE, F::REGISTERED]));
+
+        assert_eq!(decisive(F::OVER), decisive(F::PLAIN));
+        let over = [
+            F::WRITABLE,
+            F::REGISTERED,
+            F::EOF,
+            F::EOF_TOLD,
+            F::FIN_SEEN,
+            F::CLOSING,
+            F::AFTER_EOF,
+        ];
+        assert_eq!(members(F::OVER.set), bits(&over));
     }
 
     #[test]

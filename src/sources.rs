@@ -284,4 +284,34 @@ mod tests {
         assert!(slots.remove(stale).is_none());
         assert_eq!(slots.get_mut(tenant), Some(&mut Tenant(tenant)));
     }
+
+    #[test]
+    fn a_tenant_that_nobody_wants_leaves_as_any_other() {
+        let mut slots = slots();
+        let [stale, other] = [0; 2].map(|_| slots.insert(Tenant).unwrap());
+        slots.vacate(stale);
+        assert_eq!(slots.len(), 1);
+        assert!(slots.get(stale).is_none() && slots.get(other).is_some());
+        let tenant = slots.insert(Tenant).unwrap();
+        assert_eq!(tenant.index(), stale.index());
+        // Neither by the old name, nor where nobody ever was.
+        slots.vacate(stale);
+        slots.vacate(Token::new(Kind::Conn, 1000, FIRST_GENERATION));
+        assert_eq!((slots.len(), slots.get(tenant)), (2, Some(&Tenant(tenant))));
+    }
+
+    #[test]
+    fn a_slot_that_is_vacated_in_its_last_generation_is_retired() {
+        let mut slots = slots();
+        let first = slots.insert(Tenant).unwrap();
+        slots.vacate(first);
+        slots.slots[first.index()] = Slot::Vacant {
+            generation: u32::MAX,
+            next: END,
+        };
+        let last = slots.insert(Tenant).unwrap();
+        slots.vacate(last);
+        assert!(slots.is_empty());
+        assert_ne!(slots.insert(Tenant).unwrap().index(), last.index());
+    }
 }

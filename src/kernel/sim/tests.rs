@@ -783,7 +783,7 @@ fn a_vectored_write_of_too_many_parts_is_the_loops_mistake() {
 }
 
 #[test]
-fn descriptors_of_a_real_system_mean_nothing_here() {
+fn sockets_of_a_real_system_mean_nothing_here() {
     let mut world = World::new(8);
     let (_, fd) = world.pair();
     let real = || std::fs::File::open("/dev/null").unwrap().into();
@@ -791,10 +791,5 @@ fn descriptors_of_a_real_system_mean_nothing_here() {
     assert!(kernel.adopt_listener(real()).is_err());
     assert!(kernel.adopt_stream(real()).is_err());
     assert!(kernel.adopt_packets(real()).is_err());
-    assert!(kernel.keep(real()).is_err());
     assert!(kernel.duplicate(fd).is_err());
-    assert!(kernel.release(fd).is_err());
-    let token = Token::from_bits(CONN);
-    assert!(kernel.watch(fd, token, Interest::Read).is_err());
-    assert!(kernel.rewatch(fd, token, Interest::Read).is_err());
 }
