@@ -63,3 +63,50 @@ impl Default for Backoff {
         Self::new(config::RECONNECT_FIRST, config::RECONNECT_MOST)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: u64 = 0;
+    const HALF: u64 = 1 << 63;
+    const ALL: u64 = u64::MAX;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn each_wait_is_up_to_twice_the_one_before_until_the_cap() {
+        let mut backoff = Backoff::new(ms(100), ms(300));
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            let due = backoff.due();
+            waits.push((due, backoff.next(ALL)));
+        }
+        let most = [ms(100), ms(200), ms(300), ms(300)];
+        assert_eq!(waits, most.map(|wait| (wait, wait)));
+    }
+
+    #[test]
+    fn chance_shortens_a_wait_by_up_to_a_half() {
+        let wait = |random| Backoff::new(ms(100), ms(300)).next(random);
+        assert_eq!((wait(NONE), wait(ALL)), (ms(50), ms(100)));
+        assert_eq!(wait(HALF).as_micros(), 75_000);
+    }
+
+    #[test]
+    fn the_first_wait_is_a_millisecond_at_least_and_the_cap_no_less() {
+        let mut backoff = Backoff::new(Duration::ZERO, Duration::ZERO);
+        assert_eq!((backoff.next(ALL), backoff.next(ALL)), (ms(1), ms(1)));
+    }
+
+    #[test]
+    fn after_a_reset_the_waits_begin_anew() {
+        let mut backoff = Backoff::new(ms(100), ms(300));
+        backoff.next(NONE);
+        backoff.next(NONE);
+        backoff.reset();
+        assert_eq!(backoff.next(ALL), ms(100));
+    }
+}

@@ -841,4 +841,66 @@ mod tests {
             prop_assert_eq!(position(3, &bytes), bytes.iter().position(|&byte| byte == 3));
         }
     }
+
+    #[test]
+    fn an_error_says_what_was_wrong_with_the_frame() {
+        let text = |error: FrameError| error.to_string();
+        assert_eq!(
+            text(FrameError::Delimiter),
+            "a frame contains its own delimiter"
+        );
+        let (length, expected) = (3, 4);
+        assert_eq!(
+            text(FrameError::Size { length, expected }),
+            "a frame of 3 bytes where all have 4"
+        );
+    }
+
+    #[test]
+    fn frames_without_a_delimiter_of_their_own_end_with_a_zero() {
+        let mut codec = Delimited::new(b"", 10);
+        let mut bytes = Vec::new();
+        codec.encode(b"one", &mut bytes).unwrap();
+        assert_eq!(bytes, b"one\0");
+        assert_eq!(codec.decode(&mut Input::new(&bytes)), Ok(Some(&b"one"[..])));
+    }
+
+    #[test]
+    fn a_decoder_without_a_memory_has_nothing_to_reset() {
+        let mut codec = Fixed::new(2);
+        let input = &mut Input::new(b"abc");
+        assert_eq!(codec.decode(input), Ok(Some(&b"ab"[..])));
+        codec.reset();
+        assert_eq!(codec.decode(input), Ok(None));
+    }
+
+    #[test]
+    fn whoever_takes_delimited_bytes_by_hand_says_so() {
+        let mut codec = Delimited::new(b"--", 10);
+        let mut input = Input::new(b"abcdef");
+        assert_eq!(codec.decode(&mut input), Ok(None));
+        input.take_all();
+        codec.reset();
+        let mut input = Input::new(b"--x");
+        assert_eq!(codec.decode(&mut input), Ok(Some(&b""[..])));
+    }
+
+    #[test]
+    fn a_delimited_frame_over_the_limit_is_not_encoded() {
+        let codec = Delimited::new(b"--", 3);
+        let mut bytes = Vec::new();
+        codec.encode(b"abc", &mut bytes).unwrap();
+        let error = codec.encode(b"abcd", &mut bytes).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "frame too long: 4 bytes where 3 are allowed"
+        );
+        assert_eq!(bytes, b"abc--");
+    }
+
+    #[test]
+    fn a_byte_is_found_in_a_block_of_nothing_else() {
+        let bytes = [vec![b'x'; BLOCK], vec![b'y'; BLOCK]].concat();
+        assert_eq!(position(b'y', &bytes), Some(BLOCK));
+    }
 }

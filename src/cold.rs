@@ -151,4 +151,44 @@ mod tests {
         (0..2 * config::COLD_BOXES).for_each(|_| spares.give(Box::default()));
         assert_eq!(spares.boxes.len(), config::COLD_BOXES);
     }
+
+    #[test]
+    fn a_box_is_blank_only_while_nothing_of_it_is_in_use() {
+        let pool = &mut crate::outbound::Pool::new(0);
+        let uses: [fn(&mut Cold); 10] = [
+            |cold| cold.stalled_at = 1,
+            |cold| cold.read_deadline = 1,
+            |cold| cold.write_deadline = 1,
+            |cold| cold.lingers_until = 1,
+            |cold| cold.idle = Some(1),
+            |cold| cold.limits = Some(Limits::default()),
+            |cold| cold.timers.push(TimerId::NONE),
+            |cold| cold.messages = Some(Box::default()),
+            |cold| cold.peer = Some(Addr::Unix("/run/x.sock".parse().unwrap())),
+            |cold| cold.reason = Some(CloseReason::Local),
+        ];
+        for (field, use_it) in uses.iter().enumerate() {
+            let mut cold = Cold::default();
+            use_it(&mut cold);
+            assert!(!cold.is_blank(), "field {field}");
+            assert!(cold.lets_be_plain(), "field {field}");
+        }
+        let mut cold = Cold::default();
+        assert!(cold.is_blank() && cold.lets_be_plain());
+        assert_eq!(cold.handshake_until(), NEVER);
+        cold.leftover = Some(Leftover::keep(b"x", pool));
+        assert!(!cold.is_blank() && !cold.lets_be_plain());
+    }
+
+    #[test]
+    fn a_box_is_used_again_with_the_room_of_a_few_timers() {
+        let mut spares = Spares::default();
+        let mut cold = spares.take();
+        cold.timers.reserve_exact(config::COLD_TIMERS);
+        let place: *const Cold = &*cold;
+        spares.give(cold);
+        let again = spares.take();
+        assert!(std::ptr::eq(place, &*again));
+        assert_eq!(again.timers.capacity(), config::COLD_TIMERS);
+    }
 }

@@ -1028,4 +1028,29 @@ mod tests {
             prop_assert!(!text.is_empty() && !text.contains("(os error"), "{text}");
         }
     }
+
+    #[test]
+    fn every_operation_has_gos_word() {
+        let all = [
+            (Op::Dial, "dial"),
+            (Op::Resolve, "resolve"),
+            (Op::Listen, "listen"),
+            (Op::Accept, "accept"),
+            (Op::Read, "read"),
+            (Op::Write, "write"),
+            (Op::Set, "set"),
+            (Op::Close, "close"),
+            (Op::Watch, "watch"),
+            (Op::Run, "run"),
+        ];
+        for (op, word) in all {
+            assert_eq!((op.as_str(), op.to_string().as_str()), (word, word));
+        }
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn an_abbreviation_keeps_its_capitals() {
+        assert_eq!(errno_text(Errno(libc::EDOTDOT)), "RFS specific error");
+    }
 }

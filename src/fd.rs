@@ -333,8 +333,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::kernel::sim::{Call, SimKernel};
-    use crate::kernel::{ListenSpec, StreamOptions, Transport};
+    use crate::kernel::sim::{Call, Remote, SimKernel};
+    use crate::kernel::{BindSpec, DialSpec, ListenSpec, StreamOptions, Transport};
 
     /// A listener, and a connection whose client has sent `sent`.
     fn host(sent: &[u8]) -> (SimKernel, Fd, Fd) {
@@ -424,5 +424,175 @@ mod tests {
         let names = [c::ECONNRESET, c::EPIPE, c::ECONNABORTED, c::ENOTCONN];
         assert!(names.iter().all(|&errno| is_reset(Errno(errno))));
         assert!(!is_reset(Errno(c::ETIMEDOUT)));
+    }
+
+    #[test]
+    fn the_rows_of_accept_that_cost_one_client() {
+        let lost = [
+            c::ECONNRESET,
+            c::EPROTO,
+            c::ETIMEDOUT,
+            c::EPIPE,
+            c::ENETDOWN,
+            c::ENETUNREACH,
+            c::EHOSTDOWN,
+            c::EHOSTUNREACH,
+            c::ENOPROTOOPT,
+            c::EPROTONOSUPPORT,
+            c::ESOCKTNOSUPPORT,
+        ];
+        for errno in lost.map(Errno) {
+            assert_eq!(after_accept(errno), Accepted::Lost(errno));
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let [nonet, nosr] = [c::ENONET, c::ENOSR].map(Errno);
+            assert_eq!(after_accept(nonet), Accepted::Lost(nonet));
+            assert_eq!(after_accept(nosr), Accepted::Exhausted(nosr));
+        }
+    }
+
+    const FAR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+
+    /// A socket for a host that does so with whoever dials it.
+    fn dialer(remote: Remote) -> (SimKernel, Fd) {
+        let mut kernel = SimKernel::new(1);
+        kernel.set_remote(FAR, remote);
+        let spec = DialSpec {
+            remote: FAR.into(),
+            transport: Transport::Stream,
+            local: None,
+            stream: StreamOptions::default(),
+            prepare: None,
+        };
+        let fd = kernel.socket(&spec).unwrap();
+        (kernel, fd)
+    }
+
+    #[test]
+    fn the_rows_of_connect() {
+        let refused = Errno(c::ECONNREFUSED);
+        let rows = [
+            (c::EISCONN, Connecting::Done),
+            (c::EINPROGRESS, Connecting::Pending),
+            (c::EALREADY, Connecting::Pending),
+            (c::EINTR, Connecting::Pending),
+            (c::ECONNREFUSED, Connecting::Failed(refused)),
+            // Out of ports, where there are ports.
+            (c::EAGAIN, Connecting::Failed(Errno(c::EAGAIN))),
+        ];
+        for (errno, expected) in rows {
+            let (mut kernel, fd) = dialer(Remote::Accepts);
+            kernel.fail(Call::Connect, Errno(errno), 1);
+            assert_eq!(connect(&mut kernel, fd, &FAR.into()), expected);
+        }
+        let (mut kernel, fd) = dialer(Remote::AcceptsAtOnce);
+        assert_eq!(connect(&mut kernel, fd, &FAR.into()), Connecting::Done);
+        let (mut kernel, fd) = dialer(Remote::Accepts);
+        kernel.fail(Call::Connect, Errno(c::EAGAIN), 1);
+        let path = Addr::Unix("/run/x.sock".parse().unwrap());
+        assert_eq!(connect(&mut kernel, fd, &path), Connecting::QueueFull);
+    }
+
+    #[test]
+    fn the_rows_of_what_became_of_a_connect() {
+        let (mut kernel, fd) = dialer(Remote::Accepts);
+        assert_eq!(connect(&mut kernel, fd, &FAR.into()), Connecting::Pending);
+        for (errno, expected) in [
+            (c::EINPROGRESS, Verdict::Pending),
+            (c::EALREADY, Verdict::Pending),
+            (c::EINTR, Verdict::Pending),
+            (c::ETIMEDOUT, Verdict::Failed(Errno(c::ETIMEDOUT))),
+        ] {
+            kernel.fail(Call::TakeError, Errno(errno), 1);
+            assert_eq!(connected(&mut kernel, fd), expected);
+        }
+    }
+
+    #[test]
+    fn a_connect_has_succeeded_when_there_is_a_peer_and_no_error() {
+        let (mut kernel, fd) = dialer(Remote::Accepts);
+        kernel.set_latency(std::time::Duration::from_millis(5));
+        assert_eq!(connect(&mut kernel, fd, &FAR.into()), Connecting::Pending);
+        assert_eq!(connected(&mut kernel, fd), Verdict::Pending);
+        kernel.advance(std::time::Duration::from_millis(10));
+        assert_eq!(connected(&mut kernel, fd), Verdict::Connected(FAR.into()));
+        kernel.fail(Call::TakeError, Errno(c::EISCONN), 1);
+        assert_eq!(connected(&mut kernel, fd), Verdict::Connected(FAR.into()));
+    }
+
+    #[test]
+    fn the_rows_of_receiving_a_message() {
+        let (mut kernel, _, fd) = host(b"abc");
+        kernel.fail(Call::Read, Errno(c::EINTR), 3);
+        kernel.fail(Call::Read, Errno(c::EAGAIN), 1);
+        kernel.fail(Call::Read, Errno(c::ECONNRESET), 1);
+        let mut buffer = [0; 2];
+        let mut next = || receive_message(&mut kernel, fd, &mut buffer, None);
+        assert_eq!(next(), Received::WouldBlock);
+        assert_eq!(next(), Received::Failed(Errno(c::ECONNRESET)));
+        assert_eq!(next(), Received::Bytes(2));
+        assert_eq!(next(), Received::Bytes(1));
+        assert_eq!(next(), Received::WouldBlock);
+    }
+
+    /// A datagram socket, and a place that it can send to: itself.
+    fn packets() -> (SimKernel, Fd, Addr) {
+        let mut kernel = SimKernel::new(1);
+        let spec = BindSpec {
+            transport: Transport::Datagrams,
+            local: Some(FAR.into()),
+            remote: None,
+            only_v6: false,
+            mode: None,
+            reuse_addr: false,
+            reuse_port: false,
+            broadcast: false,
+            destinations: false,
+            receive_buffer: None,
+            send_buffer: None,
+            prepare: None,
+        };
+        let fd = kernel.bind(&spec).unwrap();
+        (kernel, fd, FAR.into())
+    }
+
+    const NO_SOCKET: [i32; 4] = [c::EBADF, c::ENOTSOCK, c::EFAULT, c::ENOSYS];
+
+    #[test]
+    fn the_rows_of_receiving_datagrams() {
+        let (mut kernel, fd, _) = packets();
+        let batch = &mut Batch::new(1, 16);
+        kernel.fail(Call::Receive, Errno(c::EINTR), 3);
+        assert_eq!(receive(&mut kernel, fd, batch), Arrived::WouldBlock);
+        kernel.fail(Call::Receive, Errno(c::ECONNREFUSED), 1);
+        let failed = Arrived::Failed(Errno(c::ECONNREFUSED));
+        assert_eq!(receive(&mut kernel, fd, batch), failed);
+        for errno in NO_SOCKET.map(Errno) {
+            kernel.fail(Call::Receive, errno, 1);
+            assert_eq!(receive(&mut kernel, fd, batch), Arrived::Ended(errno));
+        }
+    }
+
+    #[test]
+    fn the_rows_of_sending_datagrams() {
+        let (mut kernel, fd, to) = packets();
+        let packet = Packet {
+            bytes: b"abc",
+            to: Some(&to),
+        };
+        let mut sent = |errno, times| {
+            kernel.fail(Call::Send, Errno(errno), times);
+            post(&mut kernel, fd, &[packet])
+        };
+        assert_eq!(sent(c::EINTR, 3), Posted::Taken(1));
+        assert_eq!(sent(c::EAGAIN, 1), Posted::WouldBlock);
+        for errno in [c::ENOBUFS, c::ENOMEM] {
+            assert_eq!(sent(errno, 1), Posted::Transient(Errno(errno)));
+        }
+        for errno in NO_SOCKET {
+            assert_eq!(sent(errno, 1), Posted::Ended(Errno(errno)));
+        }
+        assert_eq!(sent(c::EMSGSIZE, 1), Posted::Failed(Errno(c::EMSGSIZE)));
     }
 }

@@ -227,4 +227,117 @@ mod tests {
             seen.set(flag);
         }
     }
+
+    /// Which single bits a group has, lowest first.
+    fn members(group: Flags) -> Vec<u32> {
+        (0..u32::BITS)
+            .filter(|bit| group.has(Flags(1 << bit)))
+            .collect()
+    }
+
+    fn bits(flags: &[Flags]) -> Vec<u32> {
+        let mut bits: Vec<u32> = flags.iter().map(|flag| flag.0.trailing_zeros()).collect();
+        bits.sort_unstable();
+        bits
+    }
+
+    #[test]
+    fn a_group_is_the_flags_that_it_names() {
+        use Flags as F;
+        let not_open = [F::CLOSING, F::DEAD, F::CONNECTING];
+        let no_output = [F::CLOSING, F::DEAD, F::CONNECTING, F::FIN_ASKED];
+        let notes = [F::DRAINED, F::WAKE, F::SHUTDOWN, F::DUE];
+        let unsettled = [F::IN_UNFLUSHED, F::CLOSING, F::FIN_ASKED, F::FIN_SENT];
+        let cut_short = [F::FIN_SEEN, F::URGENT_SEEN, F::UNIX, F::RECORDS];
+        let ended = [F::EOF, F::EOF_TOLD, F::FIN_SEEN];
+        let unusual = [&no_output[..], &[F::RECORDS, F::CUT_OUTPUT]].concat();
+        for (group, named) in [
+            (F::NOT_OPEN, &not_open[..]),
+            (F::NO_OUTPUT, &no_output),
+            (F::NOTES, &notes),
+            (F::UNSETTLED, &unsettled),
+            (F::CUT_SHORT, &cut_short),
+            (F::UNUSUAL_OUTPUT, &unusual),
+            (F::MESSAGES, &[F::RECORDS, F::UNIX]),
+            (F::ENDED, &ended),
+        ] {
+            assert_eq!(members(group), bits(named));
+        }
+    }
+
+    /// Of flags that are as the pattern wants them, those that must not change.
+    fn decisive(pattern: Pattern) -> Vec<u32> {
+        let matching = pattern.set;
+        assert!(matching.is(pattern));
+        (0..u32::BITS)
+            .filter(|bit| !Flags(matching.0 ^ (1 << bit)).is(pattern))
+            .collect()
+    }
+
+    #[test]
+    fn a_pattern_looks_at_the_flags_that_it_names_and_at_no_others() {
+        use Flags as F;
+        let sends = [
+            F::WRITABLE,
+            F::REGISTERED,
+            F::DEAD,
+            F::CONNECTING,
+            F::RECORDS,
+            F::CUT_OUTPUT,
+        ];
+        assert_eq!(decisive(F::SENDS), bits(&sends));
+        assert_eq!(members(F::SENDS.set), bits(&[F::WRITABLE, F::REGISTERED]));
+
+        let indifferent = bits(&[F::AUTO_PAUSE, F::ADMITTED, F::ADOPTED]);
+        let all: Vec<u32> = (0..u32::BITS).collect();
+        let mut seen = decisive(F::PLAIN);
+        seen.extend(indifferent);
+        seen.sort_unstable();
+        assert_eq!(seen, all);
+        assert_eq!(members(F::PLAIN.set), bits(&[F::WRITABLE, F::REGISTERED]));
+
+        assert_eq!(decisive(F::OVER), decisive(F::PLAIN));
+        let over = [
+            F::WRITABLE,
+            F::REGISTERED,
+            F::EOF,
+            F::EOF_TOLD,
+            F::FIN_SEEN,
+            F::CLOSING,
+            F::AFTER_EOF,
+        ];
+        assert_eq!(members(F::OVER.set), bits(&over));
+    }
+
+    #[test]
+    fn flags_are_set_and_cleared_without_touching_the_others() {
+        let mut flags = Flags(0);
+        flags.set(Flags::NOTES);
+        flags.set(Flags::WAKE);
+        flags.clear(Flags(Flags::WAKE.0 | Flags::EOF.0));
+        assert_eq!(
+            members(flags),
+            bits(&[Flags::DRAINED, Flags::SHUTDOWN, Flags::DUE])
+        );
+        assert!(flags.has(Flags::NOTES) && !flags.has(Flags::WAKE));
+        assert_eq!(
+            flags.among(Flags(Flags::DUE.0 | Flags::EOF.0)).0,
+            Flags::DUE.0
+        );
+    }
+
+    #[test]
+    fn a_new_connection_can_be_written_and_has_what_its_socket_is() {
+        let remote = |text: &str| Remote::from(text.parse::<crate::address::Addr>().unwrap());
+        let (ip, unix) = (remote("127.0.0.1:80"), remote("/run/x.sock"));
+        let of = |addr, transport| members(Flags::of_a_new(addr, transport));
+        let plain = [Flags::WRITABLE, Flags::AUTO_PAUSE];
+        let with = |more: &[Flags]| bits(&[&plain, more].concat());
+        assert_eq!(of(&ip, Transport::Stream), with(&[]));
+        assert_eq!(of(&unix, Transport::Stream), with(&[Flags::UNIX]));
+        assert_eq!(
+            of(&unix, Transport::Records),
+            with(&[Flags::UNIX, Flags::RECORDS])
+        );
+    }
 }

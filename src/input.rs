@@ -709,4 +709,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_move_is_paid_for_by_a_front_that_is_larger_than_what_is_unread() {
+        let pool = &mut Pool::new(1 << 20);
+        let after = |consumed: usize, pool: &mut Pool| {
+            let mut left = Leftover::keep(&[7; 200], pool);
+            left.consume(consumed);
+            let room = left.spare(100, 1 << 20).to_vec();
+            (left.held(), room)
+        };
+        assert_eq!(after(100, pool).0, 2 * FIRST_BUFFER);
+        // What was written there before is not written again.
+        assert_eq!(after(101, pool), (FIRST_BUFFER, vec![7; 100]));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "more was filled than there was room for")]
+    fn filling_more_than_there_was_room_for_is_loud_in_a_debug_build() {
+        let mut left = Leftover::keep(&[7; 200], &mut Pool::new(1 << 20));
+        left.spare(50, 1 << 20);
+        left.filled(51);
+    }
 }

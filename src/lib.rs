@@ -215,6 +215,8 @@ mod docs {
     mod tls {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
+    #[doc = include_str!("../docs/coverage.md")]
+    mod coverage {}
     #[doc = include_str!("../docs/platforms.md")]
     mod platforms {}
     #[doc = include_str!("../docs/performance.md")]

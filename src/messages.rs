@@ -167,4 +167,44 @@ mod tests {
         (0..1000).for_each(|_| messages.sent(1));
         assert_eq!(messages.segments.capacity(), 0);
     }
+
+    #[test]
+    fn what_leaves_next_is_the_oldest_segment() {
+        let mut messages = Messages::default();
+        assert!(messages.front().is_none() && !messages.is_cut());
+        messages.sent(1);
+        messages.push(3, vec![fd()]);
+        messages.push(5, Vec::new());
+        let front = |messages: &Messages| messages.front().map(|cut| (cut.len, cut.fds.len()));
+        assert_eq!(front(&messages), Some((3, 1)));
+        assert!(messages.is_cut());
+        messages.sent(3);
+        assert_eq!(front(&messages), Some((5, 0)));
+    }
+
+    #[test]
+    fn a_long_queue_loses_nothing_as_it_leaves_and_a_short_one_keeps_its_slots() {
+        let mut messages = Messages::default();
+        (0..1000).for_each(|_| messages.push(1, Vec::new()));
+        (0..500).for_each(|_| messages.sent(1));
+        assert_eq!(messages.cost(), 500 * SEGMENT_COST);
+        let mut messages = Messages::default();
+        messages.segments.reserve_exact(KEEP_SEGMENTS);
+        messages.push(1, Vec::new());
+        messages.sent(1);
+        assert_eq!(messages.segments.capacity(), KEEP_SEGMENTS);
+    }
+
+    #[test]
+    fn descriptors_are_taken_in_by_whoever_said_how_many() {
+        let mut messages = Messages::default();
+        assert!(!messages.takes_fds());
+        messages.accept(2);
+        assert!(messages.takes_fds());
+        messages.arrivals().extend([fd(), fd()]);
+        assert_eq!(messages.waiting(), 2);
+        messages.take();
+        messages.accept(0);
+        assert_eq!((messages.waiting(), messages.takes_fds()), (1, false));
+    }
 }

@@ -1146,4 +1146,86 @@ mod tests {
             checked.check();
         }
     }
+
+    #[test]
+    fn a_recycled_queue_keeps_a_gather_buffer_of_16_kib_and_no_larger_one() {
+        let pool = &mut Pool::new(1 << 20);
+        let mut queue = Outbound::default();
+        queue.push(&[1; 16 * 1024], pool);
+        assert_eq!(queue.clear(pool), 16 * 1024);
+        assert_eq!(queue.held(), 16 * 1024);
+        queue.push(&[1; 16 * 1024 + 1], pool);
+        queue.clear(pool);
+        assert_eq!(queue.held(), 0);
+    }
+
+    #[test]
+    fn a_recycled_queue_keeps_a_few_part_slots() {
+        let pool = &mut Pool::new(1 << 20);
+        for (slots, kept) in [(KEEP_PARTS, KEEP_PARTS), (KEEP_PARTS + 1, 0)] {
+            let mut queue = Outbound::default();
+            queue.sealed.reserve_exact(slots);
+            queue.clear(pool);
+            assert_eq!(queue.sealed.capacity(), kept);
+        }
+    }
+
+    #[test]
+    fn the_part_slots_of_a_recycled_queue_count() {
+        let mut pool = Pool::new(1 << 20);
+        let mut queue = Box::<Outbound>::default();
+        queue.sealed.reserve_exact(KEEP_PARTS);
+        pool.put_outbound(queue);
+        let slots = KEEP_PARTS * size_of::<Part>();
+        assert_eq!(pool.kept(), size_of::<Outbound>() + slots);
+    }
+
+    #[test]
+    fn part_slots_go_when_less_than_a_quarter_is_in_use() {
+        let pool = &mut Pool::new(1 << 20);
+        let parts = |slots: usize, len: usize, pool: &mut Pool| {
+            let mut queue = Outbound::default();
+            queue.sealed.reserve_exact(slots);
+            let bytes: Arc<[u8]> = vec![1; SHARE_MIN].into();
+            (0..len).for_each(|_| queue.push_shared(Arc::clone(&bytes), 0));
+            queue.settle(pool);
+            queue.sealed.capacity()
+        };
+        assert_eq!(parts(2 * KEEP_PARTS, KEEP_PARTS / 2, pool), 2 * KEEP_PARTS);
+        let shrunk = parts(2 * KEEP_PARTS, KEEP_PARTS / 2 - 1, pool);
+        assert!(
+            (KEEP_PARTS - 2..2 * KEEP_PARTS).contains(&shrunk),
+            "{shrunk}"
+        );
+        // Few are not worth it.
+        assert_eq!(parts(KEEP_PARTS, 1, pool), KEEP_PARTS);
+        assert_eq!(parts(KEEP_PARTS / 2, 0, pool), KEEP_PARTS / 2);
+    }
+
+    #[test]
+    fn a_short_shared_rest_joins_what_is_gathered() {
+        let pool = &mut Pool::new(1 << 20);
+        let mut queue = Outbound::default();
+        queue.push(&[1; 1000], pool);
+        queue.push_shared(vec![2; 100].into(), 0);
+        assert_eq!((queue.part_count(), queue.queued()), (1, 1100));
+    }
+
+    #[test]
+    fn a_short_shared_rest_begins_a_buffer_that_others_fit_into() {
+        let mut queue = Outbound::default();
+        queue.push_shared(vec![2; 10].into(), 0);
+        assert_eq!(queue.held(), FIRST_BUFFER);
+    }
+
+    #[test]
+    fn the_smallest_and_the_largest_recycled_buffer_are_used_again() {
+        let pool = &mut Pool::new(1 << 20);
+        pool.put_buffer(Vec::with_capacity(FIRST_BUFFER));
+        assert_eq!(right_sized(&[1; FIRST_BUFFER], pool), [1; FIRST_BUFFER]);
+        assert_eq!(pool.kept(), 0);
+        pool.put_buffer(Vec::with_capacity(GATHER_MAX));
+        assert_eq!(pool.buffer(GATHER_MAX).capacity(), GATHER_MAX);
+        assert_eq!(pool.kept(), 0);
+    }
 }

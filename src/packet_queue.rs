@@ -222,4 +222,18 @@ mod tests {
             prop_assert_eq!(drain(&mut queue), model);
         }
     }
+
+    #[test]
+    fn a_queue_knows_whither_each_datagram_goes_and_how_many_are_thrown_away() {
+        let mut queue = PacketQueue::default();
+        let to = Addr::Ip(([10, 0, 0, 9], 53).into());
+        queue.push(b"one", None, 0);
+        queue.push(b"two", Some(to.clone()), 0);
+        queue.push(b"three", None, 0);
+        assert_eq!(queue.destination(0), None);
+        assert_eq!(queue.destination(1), Some(&to));
+        assert_eq!(queue.destination(3), None);
+        assert_eq!(queue.clear(), 3);
+        assert_eq!((queue.clear(), queue.weight(), queue.len()), (0, 0, 0));
+    }
 }

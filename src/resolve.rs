@@ -401,4 +401,12 @@ mod tests {
         assert_eq!(resolver::interface_index(""), None);
         assert_eq!(resolver::interface_index(&"x".repeat(1000)), None);
     }
+
+    #[test]
+    fn the_tables_of_the_system_are_those_that_are_asked() {
+        let services = read_services(&resolver::table("/etc/services"));
+        assert_eq!(*system_services(), services);
+        let protocols = read_protocols(&resolver::table("/etc/protocols"));
+        assert_eq!(*system_protocols(), protocols);
+    }
 }

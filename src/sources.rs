@@ -240,4 +240,78 @@ mod tests {
         assert!(slots.get(other).is_none());
         assert!(slots.get(Token::WAKE).is_none());
     }
+
+    #[test]
+    fn whoever_lives_in_a_slab_is_found_by_name_and_by_place() {
+        let mut slots = slots();
+        let all: Vec<Token> = (0..3).map(|_| slots.insert(Tenant).unwrap()).collect();
+        slots.remove(all[1]);
+        assert_eq!((slots.len(), slots.end()), (2, 3));
+        assert!(!slots.is_empty());
+        assert_eq!(slots.get(all[0]), Some(&Tenant(all[0])));
+        assert_eq!(slots.get_mut(all[2]), Some(&mut Tenant(all[2])));
+        let named: Vec<_> = (0..4).map(|at| slots.token_at(at)).collect();
+        assert_eq!(named, [Some(all[0]), None, Some(all[2]), None]);
+        let mut at = |at| slots.at_mut(at).map(|tenant| tenant.0);
+        assert_eq!(
+            [at(0), at(1), at(2), at(3)],
+            [Some(all[0]), None, Some(all[2]), None]
+        );
+        assert!(slots.iter().map(|tenant| tenant.0).eq([all[0], all[2]]));
+    }
+
+    #[test]
+    fn vacant_slots_are_used_again_before_the_slab_grows() {
+        let mut slots = slots();
+        let all: Vec<Token> = (0..4).map(|_| slots.insert(Tenant).unwrap()).collect();
+        for at in [2, 0] {
+            slots.remove(all[at]);
+        }
+        let again: Vec<Token> = (0..3).map(|_| slots.insert(Tenant).unwrap()).collect();
+        let places: Vec<usize> = again.iter().map(|token| token.index()).collect();
+        assert_eq!(places, [0, 2, 4]);
+        assert_eq!(again[0].generation(), all[0].generation() + 1);
+    }
+
+    #[test]
+    fn a_stale_token_does_not_reach_the_next_tenant() {
+        let mut slots = slots();
+        let stale = slots.insert(Tenant).unwrap();
+        slots.remove(stale);
+        let tenant = slots.insert(Tenant).unwrap();
+        assert_eq!(tenant.index(), stale.index());
+        assert!(slots.get(stale).is_none() && slots.get_mut(stale).is_none());
+        assert!(slots.remove(stale).is_none());
+        assert_eq!(slots.get_mut(tenant), Some(&mut Tenant(tenant)));
+    }
+
+    #[test]
+    fn a_tenant_that_nobody_wants_leaves_as_any_other() {
+        let mut slots = slots();
+        let [stale, other] = [0; 2].map(|_| slots.insert(Tenant).unwrap());
+        slots.vacate(stale);
+        assert_eq!(slots.len(), 1);
+        assert!(slots.get(stale).is_none() && slots.get(other).is_some());
+        let tenant = slots.insert(Tenant).unwrap();
+        assert_eq!(tenant.index(), stale.index());
+        // Neither by the old name, nor where nobody ever was.
+        slots.vacate(stale);
+        slots.vacate(Token::new(Kind::Conn, 1000, FIRST_GENERATION));
+        assert_eq!((slots.len(), slots.get(tenant)), (2, Some(&Tenant(tenant))));
+    }
+
+    #[test]
+    fn a_slot_that_is_vacated_in_its_last_generation_is_retired() {
+        let mut slots = slots();
+        let first = slots.insert(Tenant).unwrap();
+        slots.vacate(first);
+        slots.slots[first.index()] = Slot::Vacant {
+            generation: u32::MAX,
+            next: END,
+        };
+        let last = slots.insert(Tenant).unwrap();
+        slots.vacate(last);
+        assert!(slots.is_empty());
+        assert_ne!(slots.insert(Tenant).unwrap().index(), last.index());
+    }
 }

@@ -252,4 +252,15 @@ mod tests {
     fn the_busy_share_of_a_loop_that_never_ran_is_zero() {
         assert_eq!(Stats::default().busy_share(), 0.0);
     }
+
+    #[test]
+    fn what_only_grows_is_a_counter() {
+        let counters = Stats::default();
+        let is_counter = |name: &str| {
+            let found = counters.metrics().find(|metric| metric.name == name);
+            found.map(|metric| metric.is_counter())
+        };
+        assert_eq!(is_counter("accepted_total"), Some(true));
+        assert_eq!(is_counter("slowest_callback_seconds"), Some(false));
+    }
 }

@@ -198,4 +198,29 @@ mod tests {
     fn the_wake_token_is_no_source() {
         assert_eq!(Token::WAKE.kind(), None);
     }
+
+    #[test]
+    fn bits_that_no_slot_handed_out_are_no_source() {
+        assert_eq!(Token::from_bits(0), Token::WAKE);
+        for kind in [0u64, 7, 15] {
+            assert_eq!(Token::from_bits(kind << KIND_SHIFT | 1).kind(), None);
+        }
+    }
+
+    #[test]
+    fn a_name_is_printed_as_index_and_generation() {
+        let token = Token::new(Kind::Conn, 7, 3);
+        assert_eq!(format!("{token:?} {:?}", Token::WAKE), "Conn(7.3) Wake");
+        let id = ConnId::new(token);
+        assert_eq!(format!("{id:?} {id}"), "ConnId(7.3) 7.3");
+        assert_eq!(id.token(), token);
+    }
+
+    #[test]
+    fn the_timer_that_is_none_is_no_timer_of_a_loop() {
+        // Generations begin at one.
+        let none = TimerId::NONE.token();
+        assert_eq!((none.kind(), none.generation()), (Some(Kind::Timer), 0));
+        assert_eq!(none.index(), 0);
+    }
 }

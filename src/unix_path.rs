@@ -201,4 +201,20 @@ mod tests {
         assert_eq!(note(&mut kernel, &tcp), None);
         assert_eq!(note(&mut kernel, &UnixAddr::UNNAMED.into()), None);
     }
+
+    #[test]
+    fn a_stale_path_stays_if_it_is_not_what_was_in_the_way() {
+        for (call, errno) in [
+            (Call::Socket, libc::EMFILE),
+            (Call::Socket, libc::EADDRINUSE),
+            (Call::Bind, libc::EACCES),
+        ] {
+            let mut kernel = SimKernel::new(1);
+            kernel.leave(Path::new(PATH), true);
+            kernel.fail(call, Errno(errno), 1);
+            assert_eq!(bind(&mut kernel).unwrap_err().errno.0, errno);
+            assert!(kernel.exists(Path::new(PATH)), "{call:?}");
+            assert_eq!(kernel.calls(Call::Knock), 0);
+        }
+    }
 }

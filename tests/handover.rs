@@ -559,3 +559,46 @@ fn finish(child: &mut Child) {
     let _ = child.kill();
     panic!("the child does not end");
 }
+
+#[test]
+fn whoever_has_said_that_no_more_will_come_has_done_so_before_it_is_given_away() {
+    let (give, given) = mpsc::channel();
+    let mut host = Host::new(Node::new().read(move |conn, input| {
+        input.take_all();
+        conn.write(b"bye");
+        conn.shutdown_write();
+        give.send(conn.detach()?).unwrap();
+        Ok(())
+    }));
+    let id = host.listen("127.0.0.1:0");
+    let addr = local(&mut host, id);
+    let mut stream = client(addr);
+    stream.write_all(b"x").unwrap();
+    let id = host.until("a client", |node| node.accepted(0));
+    let end = host.until("it ends", |node| node.end(id).cloned());
+    assert_eq!(end.reason, "detached");
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    assert_eq!(all, "bye");
+    let mut ours = TcpStream::from(given.recv().unwrap());
+    ours.set_nonblocking(false).unwrap();
+    stream.write_all(b"y").unwrap();
+    ours.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn what_is_adopted_as_the_loop_stops_is_closed_and_told() {
+    let mut host = Host::new(Node::new());
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    host.0
+        .handle()
+        .post(move |_, cx| {
+            cx.adopt(ours).unwrap();
+            cx.shutdown(PATIENCE);
+        })
+        .unwrap();
+    while host.0.turn(Some(PATIENCE)).unwrap() == Turn::Running {}
+    assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+    let canceled = |said: &Said| matches!(said, Said::DialError(..));
+    assert_eq!(host.said().count(canceled), 1);
+}

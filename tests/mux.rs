@@ -1443,3 +1443,26 @@ fn callbacks(source: &str, opening: &str) -> BTreeSet<String> {
     });
     names.collect()
 }
+
+#[test]
+fn a_task_for_a_connection_by_a_part_of_another_mux_is_dropped_unrun() {
+    struct Stranger;
+    impl Handler for Stranger {
+        type Session = ();
+    }
+
+    let mut it = Both::new();
+    let lines = it.connect(LINES);
+    it.say(lines, "one\n");
+    let id = it.lines().conns[0];
+    let mut other = Mux::new();
+    // One of them has the number of the part that the connection belongs to.
+    for stranger in [other.add(Stranger), other.add(Stranger)] {
+        let handle = it.world.handle().for_part(stranger);
+        handle
+            .post_to(id, |_, _, ()| panic!("it ran for a stranger"))
+            .unwrap();
+    }
+    it.world.run();
+    assert_eq!(it.say(lines, "two\n"), "2 two\n");
+}

@@ -387,3 +387,44 @@ fn an_abort_is_seen_by_the_peer_and_drops_what_is_queued() {
     host.until("and the other", |node| node.end(accepted).map(|_| ()));
     assert!(host.said().reads(accepted).is_empty());
 }
+
+#[test]
+fn a_large_record_leaves_at_once_and_whole() {
+    let (mut host, dialed, accepted, _dir) = pair(Node::new(), Config::default());
+    let written = host.with_conn(dialed, |conn| {
+        conn.write(&[7; 50_000]);
+        (conn.bytes_written(), conn.queued())
+    });
+    assert_eq!(written, (50_000, 0));
+    host.until_true("it arrives", |node| {
+        node.reads(accepted) == [vec![7; 50_000]]
+    });
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_no_error_once_nobody_reads() {
+    let dir = Dir::new();
+    let config = config(|config| config.read_buffer = 1000);
+    let mut host = Host::with(
+        Node::new().read(|conn, input| {
+            input.take_all();
+            conn.write(b"bye");
+            conn.close();
+            Ok(())
+        }),
+        config,
+    );
+    host.listen(dir.url("unixpacket", "drain"));
+    let peer = client(&dir, "drain");
+    peer.send(b"x").unwrap();
+    let id = host.until("it is read", |node| {
+        node.accepted(0).filter(|&id| !node.reads(id).is_empty())
+    });
+    host.settle();
+    assert_eq!(receive(&peer), b"bye");
+    peer.send(&[2; 1001]).unwrap();
+    host.settle();
+    drop(peer);
+    let end = host.until("it ends", |node| node.end(id).cloned());
+    assert_eq!(end.reason, "closed by the handler");
+}

@@ -227,3 +227,53 @@ fn a_loop_dials_its_own_path() {
         assert_eq!(world.handler().closed.len(), 2);
     }
 }
+
+#[test]
+fn a_path_is_stale_only_if_whoever_knocks_is_refused() {
+    const BUSY: Remote = Remote::Silent;
+    let lost = Remote::Fails {
+        errno: libc::EACCES,
+        after: Duration::ZERO,
+    };
+    for (remote, repaired) in [
+        (Remote::Refuses, true),
+        (Remote::Accepts, false),
+        (BUSY, false),
+        (lost, false),
+    ] {
+        let mut world = World::new(7, Echo::default());
+        world.leave_socket(PATH);
+        world.remote_unix(PATH, remote);
+        let url = format!("unix://{PATH}");
+        assert_eq!(world.try_listen(url.as_str()).is_ok(), repaired);
+        assert!(world.file_exists(PATH));
+    }
+}
+
+#[test]
+fn nobody_is_served_at_the_path_that_a_connection_was_dialed_from() {
+    const OWN: &str = "/run/own.sock";
+    let mut world = World::new(7, Echo::default());
+    world.remote_unix(PATH, Remote::Accepts);
+    let own = windlass::Addr::Unix(OWN.parse().unwrap());
+    let dial = windlass::Dial::new(format!("unix://{PATH}")).unwrap();
+    world.dial(dial.local_addr(own)).unwrap();
+    world.run();
+    assert!(world.file_exists(OWN));
+
+    let refused = world.try_connect_unix(OWN).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    world.dial(format!("unix://{OWN}")).unwrap();
+    world.run();
+    assert_eq!(world.handler().failed, [libc::ECONNREFUSED]);
+}
+
+#[test]
+fn a_datagram_socket_that_cannot_be_had_whole_leaves_no_path() {
+    let mut world = World::new(7, Echo::default());
+    let bind = windlass::Bind::new(format!("unixgram://{PATH}")).unwrap();
+    let group = std::net::IpAddr::from([224, 0, 0, 9]);
+    assert!(world.try_bind(bind.join(group, 0)).is_err());
+    assert!(!world.file_exists(PATH));
+    world.shutdown(Duration::from_secs(1));
+}

@@ -987,3 +987,20 @@ fn bytes_and_descriptors_arrive_in_order_whatever_the_pieces_and_the_pauses() {
     });
     assert_eq!(taken, numbers);
 }
+
+#[test]
+fn dropping_the_loop_removes_the_path_that_it_dialed_from() {
+    let dir = Dir::new();
+    let mut host = Host::new(Node::new());
+    host.listen(dir.url("unix", "served"));
+    let own = dir.join("own");
+    let addr = Addr::Unix(own.to_str().unwrap().parse().unwrap());
+    let dial = Dial::new(dir.url("unix", "served"))
+        .unwrap()
+        .local_addr(addr);
+    let dial = host.0.dial(dial).unwrap();
+    host.until("it connects", |node| node.dialed(dial));
+    assert!(own.exists());
+    drop(host);
+    assert!(!own.exists());
+}

@@ -210,3 +210,19 @@ fn watches_do_not_keep_a_loop_alive_and_are_closed_with_it() {
     let error = sink.write(b"x").unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn a_pipe_that_nobody_reads_is_an_error_to_its_writer() {
+    let (source, sink) = pipe().unwrap();
+    let mut reactor = Reactor::new(Reader::default()).unwrap();
+    reactor.watch(sink, Interest::Write).unwrap();
+    drive(&mut reactor, |reader| !reader.seen.is_empty());
+    let before = reactor.handler().seen[0];
+    assert!(before.is_writable() && !before.is_error());
+    drop(source);
+    drive(&mut reactor, |reader| {
+        reader.seen.iter().any(|ready| ready.is_error())
+    });
+    let after = reactor.handler().seen.last().unwrap();
+    assert_ne!(format!("{before:?}"), format!("{after:?}"));
+}

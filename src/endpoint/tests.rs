@@ -1241,3 +1241,14 @@ proptest! {
         prop_assert_eq!(parsed.ok(), u16::try_from(port).ok());
     }
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_literal_host_is_an_address_and_a_name_is_none() {
+    let literal = |text: &str| text.parse::<Endpoint>().unwrap().literal();
+    assert_eq!(literal("192.0.2.1:80"), Some([192, 0, 2, 1].into()));
+    assert_eq!(literal("[2001:db8::7]:80"), "2001:db8::7".parse().ok());
+    for text in ["db.internal:80", ":80", "unix:///run/x.sock"] {
+        assert_eq!(literal(text), None, "{text}");
+    }
+}

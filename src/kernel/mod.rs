@@ -809,3 +809,40 @@ pub(crate) const MAX_PACKETS: usize = 32;
 
 /// Descriptors that one message may carry (SCM_MAX_FD of Linux; the BSDs allow more).
 pub(crate) const MAX_FDS: usize = 253;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adopted(local: Addr, transport: Transport) -> Network {
+        let peer = None;
+        let fd = Fd(3);
+        Adopted {
+            fd,
+            transport,
+            local,
+            peer,
+        }
+        .network()
+    }
+
+    #[test]
+    fn an_adopted_socket_is_of_the_network_that_its_transport_carries() {
+        let ip = || Addr::Ip(([127, 0, 0, 1], 80).into());
+        let unix = || Addr::Unix(UnixAddr::UNNAMED);
+        assert_eq!(adopted(ip(), Transport::Stream), Network::Tcp);
+        assert_eq!(adopted(ip(), Transport::Datagrams), Network::Udp);
+        assert_eq!(adopted(ip(), Transport::Raw(1)), Network::Ip(1));
+        assert_eq!(adopted(unix(), Transport::Stream), Network::Unix);
+        assert_eq!(adopted(unix(), Transport::Records), Network::Unixpacket);
+        assert_eq!(adopted(unix(), Transport::Datagrams), Network::Unixgram);
+    }
+
+    #[test]
+    fn two_specifications_are_the_same_if_the_very_same_is_to_be_prepared() {
+        let prepare = || Prepare(Arc::new(|_| Ok(())));
+        let one = prepare();
+        assert!(one == one.clone() && one != prepare());
+        assert_eq!(format!("{one:?}"), "Prepare");
+    }
+}

@@ -748,3 +748,48 @@ fn a_run_follows_from_its_seed() {
     }
     assert_ne!(random_run(1), random_run(2));
 }
+
+/// A spare descriptor is a file that nobody speaks through.
+#[test]
+fn a_verb_of_sockets_on_something_else_is_refused_as_a_system_refuses_it() {
+    let mut world = World::new(8);
+    let (_, fd) = world.pair();
+    let listener = world.listener;
+    let kernel = &mut world.kernel;
+    let spare = kernel.spare().unwrap();
+    let interest = Interest::ReadWrite;
+    let token = Token::from_bits(CONN + 1);
+    assert_eq!(kernel.register(spare, token, interest), errno(libc::EPERM));
+    assert_eq!(kernel.read(spare, &mut [0]), errno(libc::ENOTSOCK));
+    assert_eq!(kernel.read(listener, &mut [0]), errno(libc::ENOTCONN));
+    assert_eq!(kernel.accept(spare), errno(libc::ENOTSOCK));
+    assert_eq!(kernel.accept(fd), errno(libc::EINVAL));
+    assert_eq!(kernel.local_addr(spare), errno(libc::ENOTSOCK));
+    assert_eq!(kernel.peer_addr(spare), errno(libc::ENOTSOCK));
+    assert_eq!(kernel.peer_addr(listener), errno(libc::ENOTCONN));
+    assert_eq!(kernel.take_error(listener), None);
+    let batch = &mut Batch::new(1, 16);
+    assert_eq!(kernel.receive(spare, batch), errno(libc::ENOTSOCK));
+    assert_eq!(kernel.violations().0, 0);
+}
+
+#[test]
+fn a_vectored_write_of_too_many_parts_is_the_loops_mistake() {
+    let mut world = World::new(8);
+    let (_, fd) = world.pair();
+    let parts = vec![IoSlice::new(b"x"); MAX_PARTS + 1];
+    assert_eq!(world.kernel.write_parts(fd, &parts), errno(libc::EINVAL));
+    assert_eq!(world.kernel.violations().0, 1);
+}
+
+#[test]
+fn sockets_of_a_real_system_mean_nothing_here() {
+    let mut world = World::new(8);
+    let (_, fd) = world.pair();
+    let real = || std::fs::File::open("/dev/null").unwrap().into();
+    let kernel = &mut world.kernel;
+    assert!(kernel.adopt_listener(real()).is_err());
+    assert!(kernel.adopt_stream(real()).is_err());
+    assert!(kernel.adopt_packets(real()).is_err());
+    assert!(kernel.duplicate(fd).is_err());
+}
