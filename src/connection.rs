@@ -18,6 +18,7 @@ use crate::config::{self, Limits};
 use crate::context::Flow;
 use crate::engine::{Ending, Engine, NOBODY, at_least_a_tick, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::fd::{self, Received, Sent};
 use crate::flags::Flags;
 use crate::handler::{Closed, Deadline};
@@ -27,7 +28,7 @@ use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::peer::Peer;
 use crate::sources::Named;
-use crate::timer::{Entry, NEVER, Nanos};
+use crate::timer::{Entry, NEVER, Nanos, TICK};
 use crate::token::{ConnId, Owner, TimerId, Token};
 use crate::unix_path::{self, Owned};
 
@@ -417,7 +418,8 @@ impl Connection {
     }
 
     fn is_paused(&self) -> bool {
-        self.has(Flags::PAUSED) || (self.has(Flags::FULL) && self.has(Flags::AUTO_PAUSE))
+        let full = self.has(Flags::FULL) && !fault!(FullOutputReadOn);
+        (self.has(Flags::PAUSED) && !fault!(PauseIgnored)) || (full && self.has(Flags::AUTO_PAUSE))
     }
 
     /// Whether a service of the read side would find news.
@@ -460,6 +462,9 @@ impl Connection {
             return Filled::Nothing;
         };
         budget.spend(n);
+        if fault!(LeftoverReordered) {
+            shared[..left + n].rotate_left(left);
+        }
         if let Some(leftover) = self.take_leftover() {
             engine.account(left, 0);
             leftover.release(&mut engine.pool);
@@ -506,10 +511,13 @@ impl Connection {
         };
         #[cfg(test)]
         crate::layer::apply(self.layer(), &mut buffer[..n]);
-        if n < buffer.len() && !self.has(Flags::CUT_SHORT) {
+        let short = n < buffer.len() || fault!(FullReadIsLast);
+        if short && (!self.has(Flags::CUT_SHORT) || fault!(FinIgnored)) {
             self.flags.clear(Flags::READABLE);
         }
-        self.active_at = engine.clock.nanos;
+        if !fault!(IdleNotRenewed) {
+            self.active_at = engine.clock.nanos;
+        }
         Some(n)
     }
 
@@ -533,6 +541,9 @@ impl Connection {
             }
             Received::WouldBlock => {
                 engine.stats.would_blocks += 1;
+                if fault!(IdleRenewedByNothing) {
+                    self.active_at = engine.clock.nanos;
+                }
                 self.flags.clear(Flags::READABLE);
                 self.flags.clear(Flags::URGENT_SEEN);
             }
@@ -576,7 +587,7 @@ impl Connection {
         engine: &mut Engine,
     ) {
         let before = leftover.len();
-        leftover.consume(consumed);
+        leftover.consume(consumed.saturating_sub(usize::from(fault!(ByteOfferedTwice))));
         engine.account(before, leftover.len());
         if leftover.is_empty() {
             leftover.release(&mut engine.pool);
@@ -594,7 +605,7 @@ impl Connection {
 
     /// Keeps what a callback left of the shared buffer.
     pub(crate) fn keep(&mut self, rest: &[u8], engine: &mut Engine) {
-        if rest.is_empty() {
+        if rest.is_empty() || fault!(LeftoverLost) {
             return;
         }
         engine.account(0, rest.len());
@@ -610,7 +621,8 @@ impl Connection {
     }
 
     fn check_input(&mut self, engine: &mut Engine) {
-        if self.is_open() && self.unread() > self.limits(engine).input {
+        if self.is_open() && self.unread() > self.limits(engine).input && !fault!(InputLimitIgnored)
+        {
             self.close(CloseReason::InputTooLong, engine);
         }
     }
@@ -628,7 +640,8 @@ impl Connection {
             if let Some(n) = self.receive(engine, shared) {
                 budget.spend(n);
                 self.discard(n, engine);
-                if self.discarded() as usize > engine.config.drain_limit {
+                let over = self.discarded() as usize > engine.config.drain_limit;
+                if over && !fault!(DrainLimitIgnored) {
                     self.set(Flags::RESET);
                     self.die(CloseReason::Local, engine);
                     return;
@@ -714,7 +727,7 @@ impl Connection {
     fn unload(&mut self, engine: &mut Engine) {
         engine.stop_gathering(self.token);
         let len = self.gathered(engine);
-        if len > 0 {
+        if len > 0 && !fault!(GatheredOvertaken) {
             self.queue_gathered(0, engine);
         }
     }
@@ -743,7 +756,10 @@ impl Connection {
         let taken = self.after_send(sent, engine).unwrap_or(0);
         self.bytes_written += taken as u64;
         engine.stats.bytes_written += taken as u64;
-        if taken == engine.gather.len() {
+        if taken == engine.gather.len() || fault!(RestOfAnswerLost) {
+            if fault!(AnswerToStranger) {
+                return;
+            }
             engine.gather.clear();
         } else {
             self.queue_gathered(taken, engine);
@@ -877,9 +893,11 @@ impl Connection {
 
     /// `n` bytes were queued; `load` is what the queue weighs with them.
     fn pushed(&mut self, n: usize, load: usize, engine: &mut Engine) {
-        engine.account(0, n);
+        engine.account(0, if fault!(OutputUnaccounted) { 0 } else { n });
         self.touch(engine);
         match self.limits(engine).watermarks().level(load) {
+            Level::Over if fault!(LimitIgnored) => {}
+            Level::Above if fault!(HighMarkIgnored) => {}
             Level::Over => {
                 self.set(Flags::RESET);
                 self.die(CloseReason::Overflow, engine);
@@ -910,7 +928,9 @@ impl Connection {
         if self.out.is_none() {
             self.unstall(engine);
         } else if self.has(Flags::WRITABLE) {
-            self.make_ready(engine);
+            if !fault!(FlushBudgetForgotten) {
+                self.make_ready(engine);
+            }
         } else {
             self.begin_to_wait(engine);
         }
@@ -920,7 +940,7 @@ impl Connection {
         if let Some(out) = &mut self.out {
             out.settle(&mut engine.pool);
         }
-        if self.stalled_at() == NEVER {
+        if self.stalled_at() == NEVER && !fault!(StallForgotten) {
             self.cold_mut(engine).stalled_at = engine.clock.nanos;
         }
         self.arm(engine);
@@ -997,6 +1017,7 @@ impl Connection {
                 self.active_at = engine.clock.nanos;
                 if let Some(cold) = &mut self.cold
                     && cold.stalled_at != NEVER
+                    && !fault!(StallNotRenewed)
                 {
                     cold.stalled_at = engine.clock.nanos;
                 }
@@ -1020,6 +1041,7 @@ impl Connection {
             self.sent_segment(n);
         }
         let Some(out) = &mut self.out else { return };
+        let n = n - usize::from(fault!(ByteSentTwice) && n > 1);
         out.consume(n, &mut engine.pool);
         self.bytes_written += n as u64;
         engine.stats.bytes_written += n as u64;
@@ -1033,9 +1055,13 @@ impl Connection {
         }
         if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);
-            self.set(Flags::DRAINED);
+            if !fault!(WriteForgotten) {
+                self.set(Flags::DRAINED);
+            }
             self.offer_again();
-            self.make_ready(engine);
+            if !fault!(DrainedNotReady) {
+                self.make_ready(engine);
+            }
         }
     }
 
@@ -1065,13 +1091,17 @@ impl Connection {
     pub(crate) fn resume(&mut self, engine: &mut Engine) {
         if self.take(Flags::PAUSED) {
             self.offer_again();
-            self.make_ready(engine);
+            if !fault!(ResumeForgotten) {
+                self.make_ready(engine);
+            }
         }
     }
 
     pub(crate) fn read_again(&mut self, engine: &mut Engine) {
         self.set(Flags::OFFER);
-        self.make_ready(engine);
+        if !fault!(ReadAgainForgotten) {
+            self.make_ready(engine);
+        }
     }
 
     pub(crate) fn set_auto_pause(&mut self, on: bool, engine: &mut Engine) {
@@ -1113,6 +1143,8 @@ impl Connection {
     pub(crate) fn called_back(&mut self, answer: Option<io::Result<()>>, engine: &mut Engine) {
         match answer {
             Some(Ok(())) => {}
+            Some(Err(_)) if fault!(ErrIgnored) => {}
+            None if fault!(PanicForgiven) => {}
             Some(Err(error)) => self.close(CloseReason::Handler(error), engine),
             None => self.abort(CloseReason::Panic, engine),
         }
@@ -1132,7 +1164,7 @@ impl Connection {
         }
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
-        if self.has(Flags::READABLE) {
+        if self.has(Flags::READABLE) && !fault!(CloseForgetsInput) {
             self.make_ready(engine);
         }
     }
@@ -1151,7 +1183,9 @@ impl Connection {
     /// RST, and nothing more is delivered.
     pub(crate) fn abort(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_dead() {
-            self.set(Flags::RESET);
+            if !fault!(AbortIsClose) {
+                self.set(Flags::RESET);
+            }
             // An abort overrides an earlier close: that is what happens now.
             self.end(reason, engine);
         }
@@ -1233,7 +1267,7 @@ impl Connection {
         if self.has(Flags::CLOSING) {
             return self.settle_close(engine);
         }
-        if self.out.is_some() || self.is_dead() {
+        if (self.out.is_some() && !fault!(FinBeforeOutput)) || self.is_dead() {
             return;
         }
         if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) {
@@ -1247,10 +1281,10 @@ impl Connection {
     /// What is left of a connection that closes: the rest of its output, the FIN, the wait for
     /// the peer's. From the first time that any of it has to wait, the linger time runs.
     fn settle_close(&mut self, engine: &mut Engine) {
-        if self.out.is_none() && !self.is_dead() {
+        if (self.out.is_none() || fault!(CloseWithoutFlush)) && !self.is_dead() {
             self.finish(engine);
         }
-        if !self.is_dead() && self.lingers_until() == NEVER {
+        if !self.is_dead() && self.lingers_until() == NEVER && !fault!(LingerForgotten) {
             let linger = nanos(engine.config.linger);
             let until = engine.clock.nanos.saturating_add(linger).min(NEVER - 1);
             self.cold_mut(engine).lingers_until = until;
@@ -1261,7 +1295,7 @@ impl Connection {
     /// Everything is flushed. The end, unless closing now could destroy what the peer has
     /// not read yet: then FIN, and drain until it has.
     fn finish(&mut self, engine: &mut Engine) {
-        if self.has(Flags::EOF) || self.bytes_written == 0 {
+        if self.has(Flags::EOF) || self.bytes_written == 0 || fault!(CloseWithoutDrain) {
             self.die(CloseReason::Local, engine);
         } else if !self.has(Flags::FIN_SENT) {
             self.send_fin(engine);
@@ -1270,6 +1304,9 @@ impl Connection {
 
     fn send_fin(&mut self, engine: &mut Engine) {
         self.set(Flags::FIN_SENT);
+        if fault!(FinForgotten) {
+            return;
+        }
         if let Err(errno) = engine.kernel.shutdown_write(self.fd) {
             self.fail(Op::Close, "shutdown", errno, engine);
         }
@@ -1307,7 +1344,14 @@ impl Connection {
         let mut unsent = 0;
         if let Some(mut out) = self.out.take() {
             unsent = out.clear(&mut engine.pool);
-            engine.account(unsent, 0);
+            engine.account(
+                if fault!(UnsentNotGivenBack) {
+                    0
+                } else {
+                    unsent
+                },
+                0,
+            );
             engine.pool.put_outbound(out);
         }
         if self.cold.is_some() {
@@ -1331,7 +1375,9 @@ impl Connection {
     fn retire_cold(&mut self, engine: &mut Engine) -> u64 {
         let unread = self.unread() as u64 + u64::from(self.discarded());
         if let Some(leftover) = self.take_leftover() {
-            engine.account(leftover.len(), 0);
+            if !fault!(UnreadNotGivenBack) {
+                engine.account(leftover.len(), 0);
+            }
             leftover.release(&mut engine.pool);
         }
         if let Some(path) = self.path() {
@@ -1344,8 +1390,11 @@ impl Connection {
     }
 
     fn give_descriptor_back(&self, engine: &mut Engine) {
-        if self.fd == GIVEN_AWAY {
+        if self.fd == GIVEN_AWAY || fault!(DescriptorLeaked) {
             return;
+        }
+        if fault!(DescriptorClosedTwice) {
+            engine.kernel.close(self.fd);
         }
         if self.has(Flags::ADOPTED) {
             engine.kernel.deregister(self.fd);
@@ -1404,12 +1453,14 @@ impl Connection {
     #[inline]
     fn idle_deadline(&self, engine: &Engine) -> Nanos {
         let own = self.cold.as_ref().and_then(|cold| cold.idle);
-        self.active_at.saturating_add(own.unwrap_or(engine.idle))
+        let early = if fault!(IdleEarly) { TICK } else { 0 };
+        self.active_at
+            .saturating_add(own.unwrap_or(engine.idle) - early)
     }
 
     /// Limits that hold only while output waits.
     fn output_deadline(&self, cold: &Cold, engine: &Engine) -> Nanos {
-        if cold.stalled_at == NEVER {
+        if cold.stalled_at == NEVER && !fault!(WriteDeadlineAlways) {
             return NEVER;
         }
         let stall = cold.stalled_at.saturating_add(engine.stall);
@@ -1420,7 +1471,7 @@ impl Connection {
     /// limit moved later costs nothing here: the wheel finds out when it looks.
     pub(crate) fn arm(&mut self, engine: &mut Engine) {
         let at = self.next_deadline(engine);
-        if at <= engine.clock.nanos {
+        if at <= engine.clock.nanos && !fault!(PastDeadlineForgotten) {
             // Past already: next turn, before this connection is read.
             self.set(Flags::DUE);
             self.make_ready(engine);
@@ -1452,9 +1503,11 @@ impl Connection {
             return (self.lingers_until() <= now).then_some(Deadline::Linger);
         }
         if let Some(cold) = &mut self.cold {
-            let stalled = cold.stalled_at != NEVER;
+            let stalled = cold.stalled_at != NEVER || fault!(WriteDeadlineAlways);
             if cold.read_deadline <= now {
-                cold.read_deadline = NEVER;
+                if !fault!(DeadlineFiresTwice) {
+                    cold.read_deadline = NEVER;
+                }
                 return Some(Deadline::Read);
             }
             if stalled && cold.write_deadline <= now {

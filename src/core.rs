@@ -11,12 +11,13 @@ use crate::connection::Connection;
 use crate::dialer::Dialing;
 use crate::engine::{Engine, NOBODY};
 use crate::error::{Cause, Error, Op};
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
 use crate::sources::{Named, Slots};
 use crate::stats::Stats;
-use crate::timer::Entry;
+use crate::timer::{Entry, TICK};
 use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
 use crate::unix_path;
 use crate::watch::Watching;
@@ -101,7 +102,10 @@ impl Core {
             conns,
             ..
         } = self;
-        let at = engine.clock.at(at);
+        let at = engine
+            .clock
+            .at(at)
+            .saturating_sub(if fault!(TimerEarly) { TICK } else { 0 });
         let made = timers.insert(|token| TimerSlot {
             token,
             owner,
@@ -122,6 +126,9 @@ impl Core {
     }
 
     pub(crate) fn cancel_timer(&mut self, id: TimerId) -> bool {
+        if fault!(TimerNotCanceled) {
+            return self.timers.get(id.token()).is_some();
+        }
         let Some(timer) = self.timers.remove(id.token()) else {
             return false;
         };
@@ -147,13 +154,14 @@ impl Core {
     /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.
     pub(crate) fn remove_conn(&mut self, token: Token) -> Option<Connection> {
         let mut conn = self.conns.remove(token)?;
-        for timer in conn.take_timers().into_iter().flatten() {
+        let timers = conn.take_timers().filter(|_| !fault!(TimerOutlives));
+        for timer in timers.into_iter().flatten() {
             self.cancel_timer(timer);
         }
         if conn.has(Flags::ADMITTED)
             && let Some(listener) = self.listeners.get_mut(conn.origin)
         {
-            listener.open -= 1;
+            listener.open -= usize::from(!fault!(ListenerCountKept));
         }
         Some(conn)
     }
@@ -173,7 +181,8 @@ impl Core {
         if self.engine.pressed || self.engine.parked.is_empty() {
             return;
         }
-        for token in std::mem::take(&mut self.engine.parked) {
+        let parked = std::mem::take(&mut self.engine.parked);
+        for token in parked.into_iter().filter(|_| !fault!(ParkedForgotten)) {
             if let Some(conn) = self.conns.get_mut(token) {
                 conn.unpark(&mut self.engine);
             } else if let Some(listener) = self.listeners.get_mut(token) {
@@ -187,7 +196,7 @@ impl Core {
     pub(crate) fn feed(&mut self) {
         let mut starved = std::mem::take(&mut self.engine.starved);
         starved.sort_unstable_by_key(|&token| self.listeners.get(token).map(Listener::served_in));
-        for token in starved.drain(..) {
+        for token in starved.drain(..).filter(|_| !fault!(StarvedForgotten)) {
             if let Some(listener) = self.listeners.get_mut(token) {
                 listener.fed(&mut self.engine);
             }

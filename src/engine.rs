@@ -12,6 +12,7 @@ use crate::cold::Spares;
 use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
@@ -162,7 +163,7 @@ impl Engine {
     pub(crate) fn wait(&mut self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
         if work_waits
             || self.stop_is_news
-            || !self.ready.is_empty()
+            || !(self.ready.is_empty() || fault!(SleepsOnReadyList))
             || !self.unflushed.is_empty()
             || !self.closing.is_empty()
             || !self.connected.is_empty()
@@ -179,6 +180,7 @@ impl Engine {
         if next == NEVER {
             return most;
         }
+        let next = next + if fault!(SleepsTooLong) { 3 * TICK } else { 0 };
         let until = Duration::from_nanos(next.saturating_sub(self.clock.measured));
         Some(most.map_or(until, |most| most.min(until)))
     }
@@ -338,7 +340,7 @@ impl Engine {
     #[inline]
     pub(crate) fn account(&mut self, before: usize, after: usize) {
         self.buffered = self.buffered + after - before;
-        if self.buffered > self.config.memory_limit {
+        if self.buffered > self.config.memory_limit && !fault!(MemoryLimitIgnored) {
             self.pressed = true;
         }
     }
@@ -352,7 +354,8 @@ impl Engine {
     /// Lets reading and accepting go on once enough memory is free again.
     pub(crate) fn ease_pressure(&mut self) {
         let (part, whole) = config::MEMORY_RELIEF;
-        if self.pressed && self.buffered <= self.config.memory_limit / whole * part {
+        let pressed = self.pressed && !fault!(PressureForEver);
+        if pressed && self.buffered <= self.config.memory_limit / whole * part {
             self.pressed = false;
         }
     }

@@ -20,6 +20,9 @@
 
 use std::env;
 use std::fmt::Write;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use self::play::{Failure, Outcome, play};
 
@@ -46,7 +49,7 @@ mod peers;
 #[path = "worlds/plan.rs"]
 mod plan;
 #[path = "worlds/play.rs"]
-mod play;
+pub mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
 #[path = "worlds/turns.rs"]
@@ -72,13 +75,7 @@ const SHOWN: usize = 150;
 fn worlds_keep_every_promise() {
     let first = number("WINDLASS_FIRST").unwrap_or(0);
     let seeds = number("WINDLASS_SEEDS").unwrap_or(SEEDS);
-    let mut all = Outcome::default();
-    for seed in first..first + seeds {
-        match play(seed, false).0 {
-            Ok(outcome) => all.add(outcome),
-            Err(_) => show(seed),
-        }
-    }
+    let all = play_all(first..first + seeds).unwrap_or_else(|seed| show(seed));
     let (turns, callbacks) = (all.turns, all.callbacks);
     let connections = all.connections;
     println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
@@ -108,6 +105,41 @@ fn replay() {
         if played.is_err() {
             show(seed);
         }
+    }
+}
+
+/// Plays these worlds on as many threads as there are processors. Or answers the first seed
+/// that breaks a rule.
+fn play_all(seeds: Range<u64>) -> Result<Outcome, u64> {
+    let next = AtomicU64::new(seeds.start);
+    let broken = AtomicU64::new(seeds.end);
+    let work = || {
+        let mut all = Outcome::default();
+        loop {
+            // Whoever breaks a rule keeps the others from going further than it got.
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= broken.load(Ordering::Relaxed) {
+                return all;
+            }
+            match play(seed, false).0 {
+                Ok(outcome) => all.add(outcome),
+                Err(_) => drop(broken.fetch_min(seed, Ordering::Relaxed)),
+            }
+        }
+    };
+    let mut all = Outcome::default();
+    thread::scope(|scope| {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            all.add(thread.join().unwrap());
+        }
+    });
+    let broken = broken.into_inner();
+    if broken < seeds.end {
+        Err(broken)
+    } else {
+        Ok(all)
     }
 }
 
