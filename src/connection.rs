@@ -1471,7 +1471,10 @@ impl Connection {
     /// limit moved later costs nothing here: the wheel finds out when it looks.
     pub(crate) fn arm(&mut self, engine: &mut Engine) {
         let at = self.next_deadline(engine);
-        if at <= engine.clock.nanos && !fault!(PastDeadlineForgotten) {
+        if at <= engine.clock.nanos {
+            if fault!(PastDeadlineForgotten) {
+                return;
+            }
             // Past already: next turn, before this connection is read.
             self.set(Flags::DUE);
             self.make_ready(engine);

@@ -273,6 +273,9 @@ impl<H: Handler> Mailbox<H> {
     }
 
     fn ring(&self) {
+        if fault!(PostDoesNotRing) {
+            return;
+        }
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.wake.wake();
         }

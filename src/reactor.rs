@@ -353,6 +353,9 @@ impl<H: Handler> Reactor<H> {
         self.phase = Phase::Stopped;
         let Self { handler, core, .. } = self;
         guarded(core, "on_stop", |core| {
+            if fault!(StopToldTwice) {
+                handler.on_stop(&mut Context::new(core, Owner::default()));
+            }
             if !fault!(StopForgotten) {
                 handler.on_stop(&mut Context::new(core, Owner::default()));
             }

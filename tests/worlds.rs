@@ -49,7 +49,7 @@ mod peers;
 #[path = "worlds/plan.rs"]
 mod plan;
 #[path = "worlds/play.rs"]
-pub mod play;
+pub(crate) mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
 #[path = "worlds/turns.rs"]

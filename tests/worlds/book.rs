@@ -10,6 +10,7 @@ use windlass::{ConnId, Deadline, DialId, Limits, ListenerId, SocketId, TimerId};
 
 use super::dice::Stream;
 use super::errands::TWIN;
+use super::judge::{Marks, Tally};
 use super::manner::Manner;
 
 /// The wheel counts milliseconds and so does the poll: how late anything may be.
@@ -54,6 +55,7 @@ pub struct Book {
     pub stall: Duration,
     pub memory_limit: usize,
     pub limits: Limits,
+    pub tally: Tally,
 }
 
 /// How far a connection has come.
@@ -143,6 +145,7 @@ pub struct Line {
     pub twin: bool,
     /// Bytes read when this turn began.
     pub read_before: u64,
+    pub marks: Marks,
 }
 
 pub struct Dialing {
@@ -203,6 +206,7 @@ impl Book {
         let (nested, after) = (self.inside, self.stopped);
         self.must(!nested, || format!("{name} runs inside another callback"));
         self.must(!after, || format!("{name} runs after on_stop"));
+        self.judge_order(name);
         self.inside = true;
         self.corners.insert(name);
     }
@@ -323,6 +327,7 @@ impl Line {
             closed_in: 0,
             twin: false,
             read_before: 0,
+            marks: Marks::default(),
         }
     }
 

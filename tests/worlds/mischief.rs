@@ -82,7 +82,8 @@ impl App {
                 self.remember(timer, when, None, None);
             }
             13 => self.cancel_timer(cx),
-            14 | 15 => self.post(),
+            14 => self.post(),
+            15 => (0..self.dice.between(1, 8)).for_each(|_| self.post()),
             16 => self.post_to_somebody(),
             17 | 18 => self.send_somewhere(cx),
             19 if self.dice.one_in(self.plan.stops) => {
@@ -169,9 +170,11 @@ impl App {
         if self.dice.one_in(2) {
             conn.set_read_deadline(when);
             line.read_at = when.filter(|_| open);
+            line.marks.read_set_in = self.book.turn;
         } else {
             conn.set_write_deadline(when);
             line.write_at = when.filter(|_| open);
+            line.marks.write_set_in = self.book.turn;
         }
         self.book.diary.note(|| "    sets a deadline".to_owned());
     }
@@ -277,6 +280,10 @@ impl App {
                 self.book.aborted(at, Why::Handler);
             }
         })?;
+        if !self.tame && self.dice.one_in(4) {
+            let count = self.dice.roll(100) * self.plan.scale;
+            self.say(conn, at, count);
+        }
         let line = &self.book.lines[at];
         let patient = match which {
             Deadline::Idle | Deadline::WriteStall => line.idled < line.manner.patience,

@@ -9,7 +9,7 @@ use super::book::State;
 use super::errands::{self, OURS};
 use super::peers::expect;
 use super::play::Play;
-use super::{faults, rest};
+use super::rest;
 
 /// Turns at one moment, after which the loop is taken to spin.
 const SPIN: u32 = 20_000;
@@ -63,17 +63,16 @@ impl Play {
 
     pub fn turn(&mut self, most: Duration) -> Result<bool, String> {
         let before = self.world.now();
-        let hurts = faults::pending(&mut self.world);
         let polls = self.world.faults().pending_of(Call::Poll);
         let book = &mut self.world.handler_mut().book;
-        book.turn += 1;
-        book.accepts_in_turn.clear();
-        book.posts_in_turn = 0;
+        book.begin_turn();
         let turn = book.turn;
         book.diary
             .note(|| format!("--- turn {turn}, at most {most:?}"));
         let busy = self.world.turn(most);
-        let played = hurts - faults::pending(&mut self.world);
+        let now = self.world.now();
+        self.world.handler_mut().book.end_turn(now);
+        let played = self.script.played(&mut self.world);
         if played > 0 {
             self.hurts += played;
             for line in &mut self.world.handler_mut().book.lines {
