@@ -165,6 +165,7 @@ impl Handler for App {
         let id = line.id;
         self.book
             .must(asked, || format!("on_wake of {id:?}, whom nobody woke"));
+        self.repent(conn, *at);
         let outcome = self.maybe_mischief(conn, *at);
         self.end_callback(conn, *at, outcome)
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use windlass::{Backoff, Context, Datagram, Delivery, Dial, Listen, Socket};
+use windlass::{Backoff, Context, Datagram, Delivery, Dial, DialId, Listen, Socket};
 
 use super::app::App;
 use super::book::{Dialing, Listening};
@@ -48,16 +48,18 @@ pub fn number_of(bytes: &[u8]) -> Option<u64> {
 }
 
 impl App {
-    pub fn dial(&mut self, cx: &mut Context<'_>) {
+    pub fn dial(&mut self, cx: &mut Context<'_>) -> Option<DialId> {
         if !self.plan.dials || self.book.dials.len() >= MOST_DIALS {
-            return;
+            return None;
         }
         let (dial, timeout, again) = self.some_dial();
         let now = cx.now();
-        match cx.dial(dial) {
-            Ok(id) => self.book_dial(id, now, timeout, again),
+        let dialed = cx.dial(dial);
+        match &dialed {
+            Ok(id) => self.book_dial(*id, now, timeout, again),
             Err(error) => self.book.fail(format!("a dial was refused: {error}")),
         }
+        dialed.ok()
     }
 
     /// A dial to somebody, the time it may take, and whether it goes on for ever.
@@ -90,13 +92,7 @@ impl App {
         (dial, timeout, again)
     }
 
-    fn book_dial(
-        &mut self,
-        id: windlass::DialId,
-        now: std::time::Instant,
-        timeout: Duration,
-        again: bool,
-    ) {
+    fn book_dial(&mut self, id: DialId, now: std::time::Instant, timeout: Duration, again: bool) {
         let until = now + timeout;
         let dialing = Dialing {
             until,
@@ -124,6 +120,10 @@ impl App {
             return;
         }
         let id = *ids[self.dice.roll(ids.len())].0;
+        self.cancel(cx, id);
+    }
+
+    pub fn cancel(&mut self, cx: &mut Context<'_>, id: DialId) {
         let canceled = cx.cancel_dial(id);
         let Some(it) = self.book.dials.get_mut(&id) else {
             return;

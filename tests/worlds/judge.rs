@@ -37,6 +37,8 @@ pub struct Marks {
     pub write_set_in: u64,
     /// What the kernel had taken when its last callback ended.
     pub sent_in_callbacks: u64,
+    /// A dial that it is going to cancel, and in which turn.
+    pub repents: Option<(DialId, u64)>,
 }
 
 impl Tally {
@@ -349,7 +351,10 @@ impl App {
     /// `on_datagram` runs.
     pub fn judge_datagram(&mut self, socket: SocketId, number: u64, datagram: &Datagram<'_>) {
         let config = &self.plan.config;
-        let (budget, most) = (config.datagram_budget, config.max_datagram);
+        // The call that reaches the budget may bring some more.
+        let call = config.datagram_batch.min(config.datagram_budget);
+        let budget = config.datagram_budget + call - 1;
+        let most = config.max_datagram;
         let tally = &mut self.book.tally;
         let count = tally.datagrams_in_turn.entry(socket).or_default();
         *count += 1;

@@ -15,6 +15,8 @@ const BACK: Duration = Duration::from_millis(5);
 /// As long as a nap lasts, at most.
 const NAP: Duration = Duration::from_millis(40);
 const MOST_TIMERS: usize = 30;
+/// Turns from a dial to the answer of a host that answers at once.
+const VAIN: u64 = 2;
 
 impl App {
     /// Now and then something that nobody asked for. May answer `Err`.
@@ -32,7 +34,7 @@ impl App {
 
     /// Something with this connection, or with others.
     pub fn mischief_here(&mut self, conn: &mut Conn<'_>, at: usize) {
-        let what = self.dice.roll(24);
+        let what = self.dice.roll(28);
         self.book.diary.note(|| format!("    mischief {what}"));
         match what {
             0..=2 => self.nap(conn, at),
@@ -59,7 +61,47 @@ impl App {
                 let id = conn.id();
                 self.wake(conn.cx(), id);
             }
+            16 => self.hurry(conn, at),
+            17 => self.dial_in_vain(conn, at),
             _ => self.mischief_elsewhere(conn.cx()),
+        }
+    }
+
+    /// Fills the output, and has a deadline fire in the turn in which it may have drained.
+    fn hurry(&mut self, conn: &mut Conn<'_>, at: usize) {
+        let line = &mut self.book.lines[at];
+        if line.state != State::Open {
+            return;
+        }
+        let now = conn.now();
+        line.read_at = Some(now);
+        line.marks.read_set_in = self.book.turn;
+        conn.set_read_deadline(Some(now));
+        let high = self.book.lines[at].limits.high;
+        self.say(conn, at, high + 1);
+    }
+
+    /// Dials, to cancel in the very turn in which the first host can have answered.
+    fn dial_in_vain(&mut self, conn: &mut Conn<'_>, at: usize) {
+        if let Some(dial) = self.dial(conn.cx()) {
+            let when = self.book.turn + VAIN;
+            self.book.lines[at].marks.repents = Some((dial, when));
+            let id = conn.id();
+            self.wake(conn.cx(), id);
+        }
+    }
+
+    /// `on_wake` runs: has the time come to cancel?
+    pub fn repent(&mut self, conn: &mut Conn<'_>, at: usize) {
+        let Some((dial, when)) = self.book.lines[at].marks.repents else {
+            return;
+        };
+        if self.book.turn < when {
+            let id = conn.id();
+            self.wake(conn.cx(), id);
+        } else {
+            self.book.lines[at].marks.repents = None;
+            self.cancel(conn.cx(), dial);
         }
     }
 
@@ -71,7 +113,7 @@ impl App {
             .note(|| format!("    mischief elsewhere {what}"));
         match what {
             0..=5 => self.with_somebody(cx, what),
-            6 | 7 => self.dial(cx),
+            6 | 7 => drop(self.dial(cx)),
             8 => self.cancel_dial(cx),
             9 => self.listen(cx),
             10 => self.close_listener(cx),
@@ -281,7 +323,7 @@ impl App {
             }
         })?;
         if !self.tame && self.dice.one_in(4) {
-            let count = self.dice.roll(100) * self.plan.scale;
+            let count = self.dice.roll(300) * self.plan.scale;
             self.say(conn, at, count);
         }
         let line = &self.book.lines[at];

@@ -190,6 +190,14 @@ impl Peer {
         Some(line)
     }
 
+    /// After every turn, before anybody sends anything more.
+    pub fn note_close(&mut self, world: &World<App>) {
+        let over = |line: &Line| line.state == State::Closed;
+        if self.sent_at_close.is_none() && self.line(world).is_some_and(over) {
+            self.sent_at_close = Some(self.sent);
+        }
+    }
+
     /// What there is to say once its connection is over for the loop.
     /// `prompt`: what is sent arrives at once in this world.
     pub fn judge_end(
@@ -209,7 +217,7 @@ impl Peer {
         let at_close = *self.sent_at_close.get_or_insert(self.sent);
         let all_heard = at_close == line.received && self.sent == at_close;
         let (id, reason, written) = (line.id, line.reason.clone(), line.written);
-        let aborted = line.aborted;
+        let (aborted, heard, taken) = (line.aborted, line.received, line.taken);
         let owed = line.orderly && !line.hurt && !self.gone && self.reading;
         let within = self.sent - line.seen <= drain;
         // Whoever reads on is owed everything, whatever it sends meanwhile.
@@ -219,6 +227,11 @@ impl Peer {
             !owed || !within || !(all_heard || reads_on) || got == written,
             || format!("{id:?} ended with {reason:?}, and its peer got {got} of {written} bytes"),
         )?;
+        // Nothing came any more, and what had come was drained.
+        let drained = at_close == heard || self.sent > at_close || taken == 0;
+        expect(!owed || !within || !reads_on || drained, || {
+            format!("{id:?} ended with {reason:?} and had read {heard} of {at_close} bytes")
+        })?;
         let aborted = aborted && !self.gone && !world.saw_eof(self.client);
         let reset = world.was_reset(self.client);
         expect(!aborted || reset, || {

@@ -277,7 +277,7 @@ impl Play {
         let ticket = self.world.handler().book.tally.ticket();
         let task = |app: &mut App, cx: &mut windlass::Context<'_>| {
             drop(ticket);
-            app.dial(cx);
+            let _ = app.dial(cx);
         };
         let _ = self.world.handle().post(task);
     }

@@ -83,6 +83,9 @@ impl Play {
         let passed = self.world.now() > before;
         self.count_empty(interrupted || passed);
         self.meet_the_dialed();
+        for peer in &mut self.peers {
+            peer.note_close(&self.world);
+        }
         rest::after_a_turn(&mut self.world)?;
         if self.latency > Duration::ZERO {
             self.clear_at = self.clear_at.max(self.world.now() + self.latency);
