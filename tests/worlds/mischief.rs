@@ -286,11 +286,6 @@ impl App {
                 format!("{id:?} was still to come and could not be canceled")
             });
         }
-        if let Some(&id) = self.book.spent_timers.first() {
-            let canceled = cx.cancel_timer(id);
-            self.book
-                .must(!canceled, || format!("{id:?} was over and was canceled"));
-        }
     }
 
     /// Old names find nobody.
@@ -307,6 +302,12 @@ impl App {
             let found = cx.conn(id).is_some() || cx.wake(id);
             self.book
                 .must(!found, || format!("{id:?} is closed and answers"));
+        }
+        for at in 0..self.book.spent_timers.len() {
+            let id = self.book.spent_timers[at];
+            let canceled = cx.cancel_timer(id);
+            self.book
+                .must(!canceled, || format!("{id:?} was over and was canceled"));
         }
     }
 
