@@ -9,6 +9,7 @@
 
 use crate::address::Addr;
 use crate::config::{self, Limits};
+use crate::connection::Layered;
 use crate::error::CloseReason;
 use crate::input::Leftover;
 use crate::messages::Messages;
@@ -16,7 +17,6 @@ use crate::timer::{NEVER, Nanos};
 use crate::token::TimerId;
 
 /// The fields of a connection that are rarely in use.
-#[derive(Debug)]
 pub(crate) struct Cold {
     /// Input that the handler has not consumed; `None` while there is none.
     pub(crate) leftover: Option<Leftover>,
@@ -38,8 +38,8 @@ pub(crate) struct Cold {
     pub(crate) reason: Option<CloseReason>,
     /// Bytes thrown away after `close`; counts up to 4 GiB, the drain limit is far below.
     pub(crate) discarded: u32,
-    #[cfg(test)]
-    pub(crate) layer: Option<crate::layer::Xor>,
+    /// What stands between the wire and the handler.
+    pub(crate) layered: Option<Box<Layered>>,
 }
 
 impl Default for Cold {
@@ -57,8 +57,7 @@ impl Default for Cold {
             peer: None,
             reason: None,
             discarded: 0,
-            #[cfg(test)]
-            layer: None,
+            layered: None,
         }
     }
 }
@@ -67,20 +66,20 @@ impl Cold {
     /// What is in use does not stand between the bytes of a read and the handler.
     #[inline]
     pub(crate) fn lets_be_plain(&self) -> bool {
-        #[cfg(test)]
-        if self.layer.is_some() {
-            return false;
-        }
-        self.leftover.is_none()
+        self.leftover.is_none() && self.layered.is_none()
+    }
+
+    /// When a handshake ends that takes too long; `NEVER` if there is none.
+    pub(crate) fn handshake_until(&self) -> Nanos {
+        self.layered
+            .as_ref()
+            .map_or(NEVER, |layered| layered.handshake_until())
     }
 
     /// Nothing is in use any more, so that another connection can have the box.
     pub(crate) fn is_blank(&self) -> bool {
-        #[cfg(test)]
-        if self.layer.is_some() {
-            return false;
-        }
         self.leftover.is_none()
+            && self.layered.is_none()
             && self.stalled_at == NEVER
             && self.read_deadline == NEVER
             && self.write_deadline == NEVER
@@ -96,7 +95,7 @@ impl Cold {
 }
 
 /// Boxes that nobody uses.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Spares {
     #[expect(clippy::vec_box, reason = "the box itself is what is recycled")]
     boxes: Vec<Box<Cold>>,

@@ -125,6 +125,11 @@ pub struct Config {
     /// holds a descriptor for that long.
     pub linger: Duration,
 
+    /// Time that a [`Layer`](crate::Layer) may take for its handshake, from the accept, the
+    /// connect or the switch on. 10 seconds. Protects descriptors and memory from peers that
+    /// begin and do not go on; longer suits peers behind very slow lines.
+    pub handshake_timeout: Duration,
+
     /// Time that a dial may take, with the look-up of the name and all attempts. 30 seconds.
     /// Longer waits for hosts that will hardly answer any more.
     pub dial_timeout: Duration,
@@ -172,6 +177,10 @@ pub struct Config {
     /// Datagrams that one socket may receive in one turn before the others have theirs; the
     /// call that reaches it may bring some more. 256.
     pub datagram_budget: usize,
+    /// Connections whose [`Layer`](crate::Layer) may go on with its handshake in one turn, one
+    /// step each. 16. A step may cost a signature, up to a millisecond; higher lets more
+    /// newcomers in and keeps established connections waiting for them.
+    pub handshake_budget: u32,
     /// Posted closures run in one turn. 1,024.
     pub post_budget: usize,
     /// Bytes that a closing connection may still receive and throw away while its peer
@@ -240,6 +249,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(300),
             write_stall_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(30),
             attempt_delay: Duration::from_millis(250),
             read_buffer: 256 * KIB,
@@ -254,6 +264,7 @@ impl Default for Config {
             read_calls: 16,
             accept_budget: 64,
             datagram_budget: 256,
+            handshake_budget: 16,
             post_budget: 1024,
             drain_limit: 4 * MIB,
             events: 1024,
@@ -290,6 +301,7 @@ impl Config {
             ("read_budget", self.read_budget),
             ("read_calls", self.read_calls as usize),
             ("accept_budget", self.accept_budget as usize),
+            ("handshake_budget", self.handshake_budget as usize),
             ("post_budget", self.post_budget),
             ("mailbox_limit", self.mailbox_limit),
             ("memory_limit", self.memory_limit),
@@ -403,6 +415,15 @@ pub(crate) const BATCH_GROWTH: u32 = 8;
 
 /// Turns during which callbacks are timed one by one after a slow turn was seen.
 pub(crate) const SLOW_TURN_WATCH: u32 = 256;
+
+/// Most wire bytes that are received at once for a layer: four records of TLS. More takes fewer
+/// calls for bulk input, and is the most that one connection may have to keep while its layer
+/// takes no more.
+pub(crate) const LAYER_READ: usize = 64 * KIB;
+
+/// Wire output of a layer that may be queued while plain output waits. Less takes more calls
+/// for bulk output; more holds that much twice for each connection whose peer is slow.
+pub(crate) const LAYER_AHEAD: usize = 64 * KIB;
 
 /// Gathered output at which a flush does not wait for the end of the callback.
 pub(crate) const GATHER_FLUSH: usize = 64 * KIB;
@@ -540,6 +561,7 @@ mod tests {
             config.idle_timeout,
             config.write_stall_timeout,
             config.linger,
+            config.handshake_timeout,
             config.dial_timeout,
         ] {
             assert!(limit < Duration::from_secs(3600));

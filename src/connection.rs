@@ -2,7 +2,7 @@
 //!
 //! Bytes pass between wire and handler at exactly one place on the way in
 //! ([`Connection::receive`]) and one on the way out ([`Connection::send`]); everything
-//! above them sees plain bytes.
+//! above them sees plain bytes. What a layer does there is in a room behind this one.
 //!
 //! This room never calls the handler. It leaves notes (flags, and entries on the engine's
 //! lists) that the reactor turns into callbacks.
@@ -31,6 +31,10 @@ use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos, TICK};
 use crate::token::{ConnId, Owner, TimerId, Token};
 use crate::unix_path::{self, Owned};
+
+mod layered;
+
+pub(crate) use layered::Layered;
 
 /// One established stream.
 pub(crate) struct Connection {
@@ -81,6 +85,8 @@ pub(crate) enum Filled {
     Own,
     /// Nowhere: nothing came.
     Nothing,
+    /// Nowhere, but the connection's layer has come to terms with the peer's.
+    Agreed,
 }
 
 /// What is left of a turn's allowance for one connection.
@@ -252,7 +258,17 @@ impl Connection {
     }
 
     pub(crate) fn queued(&self) -> usize {
-        self.out.as_ref().map_or(0, |out| out.queued())
+        self.out.as_ref().map_or(0, |out| out.queued()) + self.held()
+    }
+
+    /// Whether any output is still to leave, from either side of a layer.
+    fn has_output(&self) -> bool {
+        self.out.is_some() || self.layered().is_some_and(Layered::will_send)
+    }
+
+    /// Whether any output waits for nothing but the kernel.
+    pub(crate) fn may_send(&self) -> bool {
+        self.out.is_some() || (self.has_output() && !self.shakes_hands())
     }
 
     pub(crate) fn unread(&self) -> usize {
@@ -367,7 +383,7 @@ impl Connection {
         if ready.contains(Readiness::READ_CLOSED) {
             self.set(Flags::FIN_SEEN);
         }
-        let n = self.receive(engine, shared)?;
+        let n = self.receive_wire(engine, shared)?;
         self.gained(n, engine);
         Some(n)
     }
@@ -436,11 +452,15 @@ impl Connection {
         budget: &mut Budget,
     ) -> Filled {
         let left = self.unread();
-        if left == 0 || (left <= config::LEFTOVER_JOIN && left * 2 <= shared.len()) {
+        let filled = if left == 0 || (left <= config::LEFTOVER_JOIN && left * 2 <= shared.len()) {
             self.fill_shared(engine, shared, left, budget)
         } else {
             self.fill_own(engine, budget)
+        };
+        if filled == Filled::Nothing && self.take_handshake_news() {
+            return Filled::Agreed;
         }
+        filled
     }
 
     fn gained(&mut self, n: usize, engine: &mut Engine) {
@@ -497,9 +517,18 @@ impl Connection {
         got.map_or(Filled::Nothing, |_| Filled::Own)
     }
 
+    /// Plain bytes, whatever they were on the wire.
+    fn receive(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Option<usize> {
+        if self.layered().is_some() {
+            self.receive_layered(engine, buffer)
+        } else {
+            self.receive_wire(engine, buffer)
+        }
+    }
+
     /// The one place where bytes come in from the wire.
     #[inline]
-    fn receive(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Option<usize> {
+    fn receive_wire(&mut self, engine: &mut Engine, buffer: &mut [u8]) -> Option<usize> {
         engine.stats.reads += 1;
         let received = if self.has(Flags::MESSAGES) {
             self.receive_message(engine, buffer)
@@ -509,8 +538,6 @@ impl Connection {
         let Received::Bytes(n) = received else {
             return self.received_no_bytes(received, engine);
         };
-        #[cfg(test)]
-        crate::layer::apply(self.layer(), &mut buffer[..n]);
         let short = n < buffer.len() || fault!(FullReadIsLast);
         if short && (!self.has(Flags::CUT_SHORT) || fault!(FinIgnored)) {
             self.flags.clear(Flags::READABLE);
@@ -589,6 +616,10 @@ impl Connection {
         let before = leftover.len();
         leftover.consume(consumed.saturating_sub(usize::from(fault!(ByteOfferedTwice))));
         engine.account(before, leftover.len());
+        if self.leaves_to_layer(leftover.bytes(), engine) {
+            engine.account(leftover.len(), 0);
+            return leftover.release(&mut engine.pool);
+        }
         if leftover.is_empty() {
             leftover.release(&mut engine.pool);
             self.cool(engine);
@@ -605,7 +636,7 @@ impl Connection {
 
     /// Keeps what a callback left of the shared buffer.
     pub(crate) fn keep(&mut self, rest: &[u8], engine: &mut Engine) {
-        if rest.is_empty() || fault!(LeftoverLost) {
+        if rest.is_empty() || self.leaves_to_layer(rest, engine) || fault!(LeftoverLost) {
             return;
         }
         engine.account(0, rest.len());
@@ -637,8 +668,9 @@ impl Connection {
                 self.make_ready(engine);
                 return;
             }
-            if let Some(n) = self.receive(engine, shared) {
-                budget.spend(n);
+            let came = self.receive(engine, shared);
+            budget.spend(came.unwrap_or(0));
+            if let Some(n) = came {
                 self.discard(n, engine);
                 let over = self.discarded() as usize > engine.config.drain_limit;
                 if over && !fault!(DrainLimitIgnored) {
@@ -747,10 +779,6 @@ impl Connection {
 
     #[inline]
     fn send_gathered(&mut self, engine: &mut Engine) {
-        #[cfg(test)]
-        if self.layer().is_some() {
-            return self.queue_gathered(0, engine);
-        }
         engine.stats.writes += 1;
         let sent = fd::write(engine.kernel.as_mut(), self.fd, &engine.gather);
         let taken = self.after_send(sent, engine).unwrap_or(0);
@@ -788,7 +816,7 @@ impl Connection {
             return self.write(bytes, engine);
         }
         self.unload(engine);
-        let refused = if !self.has(Flags::UNIX) {
+        let refused = if !self.has(Flags::UNIX) || self.layered().is_some() {
             Some(libc::EOPNOTSUPP)
         } else if bytes.is_empty() || fds.len() > MAX_FDS {
             Some(libc::EINVAL)
@@ -810,6 +838,9 @@ impl Connection {
         // An empty record would be read as the end of the stream.
         if !self.takes_output() || len == 0 {
             return self.flow();
+        }
+        if self.layered().is_some() {
+            return self.hold(output, engine);
         }
         if self.has(Flags::RECORDS) && fds.is_empty() && self.send_record(output.bytes(), engine) {
             return self.flow();
@@ -893,8 +924,15 @@ impl Connection {
 
     /// `n` bytes were queued; `load` is what the queue weighs with them.
     fn pushed(&mut self, n: usize, load: usize, engine: &mut Engine) {
-        engine.account(0, if fault!(OutputUnaccounted) { 0 } else { n });
+        if !fault!(OutputUnaccounted) {
+            engine.account(0, n);
+        }
         self.touch(engine);
+        self.weigh(load, engine);
+    }
+
+    /// What follows from the weight of what is queued.
+    fn weigh(&mut self, load: usize, engine: &mut Engine) {
         match self.limits(engine).watermarks().level(load) {
             Level::Over if fault!(LimitIgnored) => {}
             Level::Above if fault!(HighMarkIgnored) => {}
@@ -914,6 +952,7 @@ impl Connection {
     /// Sends what is queued, until it is gone, the kernel is full, or the others are due.
     fn flush(&mut self, engine: &mut Engine) {
         for _ in 0..config::FLUSH_CALLS {
+            self.encode(engine);
             if self.out.is_none() || !self.has(Flags::WRITABLE) {
                 break;
             }
@@ -949,13 +988,7 @@ impl Connection {
     /// The one place where bytes go out to the wire: what is queued, then `extra`.
     fn send(&mut self, engine: &mut Engine, extra: &[u8]) -> Option<usize> {
         engine.stats.writes += 1;
-        #[cfg(test)]
-        if let Some(layer) = self.layer() {
-            let wire = layer.wire(&self.plain(extra));
-            let sent = fd::write(engine.kernel.as_mut(), self.fd, &wire);
-            return self.after_send(sent, engine);
-        }
-        if self.has(Flags::CUT_OUTPUT) {
+        if self.has(Flags::CUT_OUTPUT) && self.layered().is_none() {
             return self.send_segment(engine);
         }
         let sent = match &self.out {
@@ -996,21 +1029,6 @@ impl Connection {
         self.after_send(sent, engine)
     }
 
-    /// What one call would send, in one piece.
-    #[cfg(test)]
-    fn plain(&self, extra: &[u8]) -> Vec<u8> {
-        let mut parts = [IoSlice::new(&[]); MAX_PARTS];
-        let n = self.out.as_ref().map_or(0, |out| out.parts(&mut parts));
-        let mut plain: Vec<u8> = parts[..n]
-            .iter()
-            .flat_map(|part| part.iter().copied())
-            .collect();
-        if plain.len() == self.queued() {
-            plain.extend_from_slice(extra);
-        }
-        plain
-    }
-
     fn after_send(&mut self, sent: Sent, engine: &mut Engine) -> Option<usize> {
         match sent {
             Sent::Bytes(n) => {
@@ -1037,14 +1055,15 @@ impl Connection {
 
     /// The kernel took `n` of the queued bytes.
     fn sent(&mut self, n: usize, engine: &mut Engine) {
+        let n = n - usize::from(fault!(ByteSentTwice) && n > 1);
+        let mut plain = n;
         if self.has(Flags::CUT_OUTPUT) {
-            self.sent_segment(n);
+            plain = self.sent_segment(n);
         }
         let Some(out) = &mut self.out else { return };
-        let n = n - usize::from(fault!(ByteSentTwice) && n > 1);
         out.consume(n, &mut engine.pool);
-        self.bytes_written += n as u64;
-        engine.stats.bytes_written += n as u64;
+        self.bytes_written += plain as u64;
+        engine.stats.bytes_written += plain as u64;
         engine.account(n, 0);
         if out.is_empty() {
             // Also when a write by somebody else's callback has taken the queue along.
@@ -1065,15 +1084,20 @@ impl Connection {
         }
     }
 
+    /// Answers how many bytes of the handler's have left with these.
     #[inline(never)]
-    fn sent_segment(&mut self, n: usize) {
-        let messages = self.cold.as_mut().and_then(|cold| cold.messages.as_mut());
-        if let Some(messages) = messages {
+    fn sent_segment(&mut self, n: usize) -> usize {
+        let Some(cold) = &mut self.cold else { return n };
+        if let Some(layered) = &mut cold.layered {
+            return layered.sent(n);
+        }
+        if let Some(messages) = &mut cold.messages {
             messages.sent(n);
             if !messages.is_cut() {
                 self.flags.clear(Flags::CUT_OUTPUT);
             }
         }
+        n
     }
 
     /// What the queue weighs: its bytes, and what its cuts cost.
@@ -1203,7 +1227,7 @@ impl Connection {
     /// The socket reported an error: nothing more can be sent or received.
     fn fail(&mut self, op: Op, call: &'static str, errno: Errno, engine: &mut Engine) {
         // A peer that resets after it has had all our output ends a close that is done.
-        if self.has(Flags::CLOSING) && self.out.is_none() {
+        if self.has(Flags::CLOSING) && !self.has_output() {
             return self.die(CloseReason::Local, engine);
         }
         if fd::is_reset(errno) {
@@ -1261,16 +1285,17 @@ impl Connection {
         if self.is_dead() || !self.has(Flags::REGISTERED) {
             return;
         }
-        if self.out.is_some() {
+        if self.has_output() {
             self.flush(engine);
         }
         if self.has(Flags::CLOSING) {
             return self.settle_close(engine);
         }
-        if (self.out.is_some() && !fault!(FinBeforeOutput)) || self.is_dead() {
+        if (self.has_output() && !fault!(FinBeforeOutput)) || self.is_dead() {
             return;
         }
-        if self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT) {
+        let fin_is_due = self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT);
+        if fin_is_due && self.say_goodbye(engine) {
             self.send_fin(engine);
         }
         if self.has(Flags::FIN_SENT) && self.has(Flags::EOF_TOLD) {
@@ -1281,7 +1306,8 @@ impl Connection {
     /// What is left of a connection that closes: the rest of its output, the FIN, the wait for
     /// the peer's. From the first time that any of it has to wait, the linger time runs.
     fn settle_close(&mut self, engine: &mut Engine) {
-        if (self.out.is_none() || fault!(CloseWithoutFlush)) && !self.is_dead() {
+        let flushed = !self.has_output() || fault!(CloseWithoutFlush);
+        if flushed && !self.is_dead() && self.say_goodbye(engine) {
             self.finish(engine);
         }
         if !self.is_dead() && self.lingers_until() == NEVER && !fault!(LingerForgotten) {
@@ -1295,7 +1321,8 @@ impl Connection {
     /// Everything is flushed. The end, unless closing now could destroy what the peer has
     /// not read yet: then FIN, and drain until it has.
     fn finish(&mut self, engine: &mut Engine) {
-        if self.has(Flags::EOF) || self.bytes_written == 0 || fault!(CloseWithoutDrain) {
+        let has_spoken = self.bytes_written > 0 || self.layered().is_some();
+        if self.has(Flags::EOF) || !has_spoken || fault!(CloseWithoutDrain) {
             self.die(CloseReason::Local, engine);
         } else if !self.has(Flags::FIN_SENT) {
             self.send_fin(engine);
@@ -1317,6 +1344,10 @@ impl Connection {
     pub(crate) fn detach(&mut self, engine: &mut Engine) -> Result<OwnedFd, Errno> {
         if !self.is_open() {
             return Err(Errno(libc::EBADF));
+        }
+        // Whoever had it would lack what its layer knows.
+        if self.layered().is_some() {
+            return Err(Errno(libc::EOPNOTSUPP));
         }
         self.unload(engine);
         while self.out.is_some() && self.has(Flags::WRITABLE) && !self.is_dead() {
@@ -1344,15 +1375,14 @@ impl Connection {
         let mut unsent = 0;
         if let Some(mut out) = self.out.take() {
             unsent = out.clear(&mut engine.pool);
-            engine.account(
-                if fault!(UnsentNotGivenBack) {
-                    0
-                } else {
-                    unsent
-                },
-                0,
-            );
+            if !fault!(UnsentNotGivenBack) {
+                engine.account(unsent, 0);
+            }
             engine.pool.put_outbound(out);
+        }
+        let layered = self.cold.as_mut().and_then(|cold| cold.layered.take());
+        if let Some(layered) = layered {
+            unsent = layered.retire(engine);
         }
         if self.cold.is_some() {
             unread = self.retire_cold(engine);
@@ -1446,7 +1476,8 @@ impl Connection {
             None => idle,
             Some(cold) => idle
                 .min(cold.read_deadline)
-                .min(self.output_deadline(cold, engine)),
+                .min(self.output_deadline(cold, engine))
+                .min(cold.handshake_until()),
         }
     }
 
@@ -1506,6 +1537,9 @@ impl Connection {
             return (self.lingers_until() <= now).then_some(Deadline::Linger);
         }
         if let Some(cold) = &mut self.cold {
+            if cold.handshake_until() <= now {
+                return Some(Deadline::Handshake);
+            }
             let stalled = cold.stalled_at != NEVER || fault!(WriteDeadlineAlways);
             if cold.read_deadline <= now {
                 if !fault!(DeadlineFiresTwice) {
@@ -1531,7 +1565,7 @@ impl Connection {
 
     /// The linger time is over: the end, with the reason telling whether all was delivered.
     pub(crate) fn linger_ended(&mut self, engine: &mut Engine) {
-        if self.out.is_some() {
+        if self.has_output() {
             self.abort(CloseReason::Timeout(Deadline::Linger), engine);
         } else {
             self.die(CloseReason::Local, engine);
@@ -1589,16 +1623,6 @@ impl Connection {
         if let Some(cold) = &mut self.cold {
             cold.timers.retain(|&other| other != timer);
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor, engine: &mut Engine) {
-        self.cold_mut(engine).layer = Some(layer);
-    }
-
-    #[cfg(test)]
-    fn layer(&self) -> Option<&crate::layer::Xor> {
-        self.cold.as_ref()?.layer.as_ref()
     }
 
     pub(crate) fn take_timers(&mut self) -> Option<Vec<TimerId>> {

@@ -3,6 +3,7 @@
 //! Views perform nothing that calls back: a write is queued (or handed to the kernel), a
 //! close is noted, and the reactor does the rest when the callback has returned.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,7 +21,9 @@ use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
 use crate::flags::Flags;
 use crate::handler::Deadline;
+use crate::input::Input;
 use crate::kernel::{Errno, Interest, Keepalive, PeerCred, StreamOptions};
+use crate::layer::{Layer, Layers};
 use crate::listener::{self, Listen};
 use crate::stats::Stats;
 use crate::token::{ConnId, DialId, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
@@ -624,10 +627,31 @@ impl<'a> Conn<'a> {
         })?)
     }
 
-    /// Puts a layer between wire and handler. In `on_accept`, before any byte has passed.
-    #[cfg(test)]
-    pub(crate) fn set_layer(&mut self, layer: crate::layer::Xor) {
-        self.with((), |conn, engine| conn.set_layer(layer, engine));
+    /// Puts a layer between wire and handler from here on, on a connection that is in use
+    /// (STARTTLS). What was written before leaves first, as it is; what is written from now on
+    /// waits for the layer's handshake. `input` is what the callback was lent, or an empty one:
+    /// whatever is left of it belongs to the layer, so that nothing behind the switch can be
+    /// taken for plain.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`: the connection has a layer, is closed, or keeps records. `input` is
+    /// untouched then.
+    pub fn set_layer(&mut self, layer: impl Layer, input: &mut Input<'_>) -> io::Result<()> {
+        let gone = Err(io::ErrorKind::InvalidInput.into());
+        let rest = input.rest();
+        self.with(gone, |conn, engine| {
+            conn.set_layer(Box::new(layer), rest, engine)
+        })?;
+        input.take_all();
+        Ok(())
+    }
+
+    /// The connection's layer, if it has one of this kind.
+    pub fn layer<L: Layer>(&self) -> Option<&L> {
+        let conn = self.cx.core.conns.get(self.token)?;
+        let layer: &dyn Any = conn.layered()?.layer();
+        layer.downcast_ref()
     }
 
     fn set_one(&mut self, which: Deadline, at: Option<Instant>) {
@@ -795,6 +819,15 @@ impl<'a> Listener<'a> {
         Ok(self.with(gone, |listener, engine| {
             engine.kernel.duplicate(listener.fd())
         })?)
+    }
+
+    /// What [`Listen::layer`](crate::Listen::layer) set, for clients accepted from here on: a
+    /// certificate is renewed without closing the listener.
+    pub fn set_layer(
+        &mut self,
+        make: impl Fn() -> io::Result<Box<dyn Layer>> + Send + Sync + 'static,
+    ) {
+        self.with((), |listener, _| listener.layers = Some(Layers::new(make)));
     }
 
     /// Whether [`pause`](Self::pause) holds.

@@ -28,7 +28,8 @@ use crate::kernel::{
     Adopted, DialSpec, Errno, Event, Fault, Fd, Interest, Keepalive, LookedUp, Prepare, Readiness,
     StreamOptions, Ticket,
 };
-use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::layer::Layers;
+use crate::options::{self, layer_option, owned_text, prepare_option, stream_options};
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, Owner, Token};
@@ -58,6 +59,7 @@ pub struct Dial {
     attempt_delay: Option<Duration>,
     options: StreamOptions,
     prepare: Option<Prepare>,
+    layers: Option<Layers>,
     reconnect: Option<Backoff>,
 }
 
@@ -127,6 +129,7 @@ impl Dial {
     stream_options!("the connection");
 
     prepare_option!(prepare);
+    layer_option!("the connection, and of each that takes its place");
 
     fn to(target: Target) -> Self {
         Self {
@@ -137,12 +140,28 @@ impl Dial {
             attempt_delay: None,
             options: options::of_a_stream(),
             prepare: None,
+            layers: None,
             reconnect: None,
         }
     }
 
+    /// The IP address that was asked for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn literal(&self) -> Option<IpAddr> {
+        match &self.target {
+            Target::Endpoint(endpoint) => endpoint.literal(),
+            Target::Adopted(..) => None,
+        }
+    }
+
+    /// This dial cannot be what was asked for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn unfit(&self, cause: Cause) -> Error {
+        Error::new(Op::Dial, Some(self.network()), Some(self.place()), cause)
+    }
+
     /// The name that has to be looked up first.
-    fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match &self.target {
             Target::Endpoint(endpoint) => endpoint.name(),
             Target::Adopted(..) => None,
@@ -931,15 +950,15 @@ impl Core {
         }
     }
 
-    /// The handler has its connection; a dial that was for once is over.
-    pub(crate) fn dial_told(&mut self, token: Token) {
-        if self
-            .dials
-            .get(token)
-            .is_some_and(|dialing| dialing.dial.reconnect.is_none())
-        {
+    /// The handler has its connection; a dial that was for once is over. Answers what layer
+    /// the connection is to have.
+    pub(crate) fn dial_told(&mut self, token: Token) -> Option<Layers> {
+        let dial = &self.dials.get(token)?.dial;
+        let layers = dial.layers.clone();
+        if dial.reconnect.is_none() {
             self.drop_dial(token);
         }
+        layers
     }
 
     /// No new tries, and an end for those under way.

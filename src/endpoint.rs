@@ -175,6 +175,18 @@ impl Endpoint {
         }
     }
 
+    /// The IP address, if the host is one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn literal(&self) -> Option<IpAddr> {
+        match &self.site {
+            Site::Ip {
+                host: Host::Ip { ip, .. },
+                ..
+            } => Some(*ip),
+            Site::Ip { .. } | Site::Unix(_) => None,
+        }
+    }
+
     /// The name of a Unix socket, on the networks of those.
     #[cfg_attr(
         not(test),

@@ -86,6 +86,13 @@ pub(crate) struct Engine {
     /// That number comes from the descriptor limit, not from the application.
     pub(crate) cap_is_descriptors: bool,
 
+    /// What wire bytes pass through on their way to a layer; empty until one is used.
+    pub(crate) wire_in: Vec<u8>,
+    /// The same, from a layer on the way out.
+    pub(crate) wire_out: Vec<u8>,
+    /// The turn in which handshakes went on last, and how many more may in it.
+    handshakes: (u64, u32),
+
     /// Connections that the end of a shutdown's grace cut off.
     pub(crate) aborted: u64,
     busy: Nanos,
@@ -145,6 +152,9 @@ impl Engine {
             stop_is_news: false,
             max_connections,
             cap_is_descriptors,
+            wire_in: Vec::new(),
+            wire_out: Vec::new(),
+            handshakes: (0, 0),
             aborted: 0,
             busy: 0,
             longest_turn: 0,
@@ -358,6 +368,18 @@ impl Engine {
         if pressed && self.buffered <= self.config.memory_limit / whole * part {
             self.pressed = false;
         }
+    }
+
+    /// Whether one more handshake may go on in this turn: each may cost as much processor time
+    /// as a thousand requests.
+    pub(crate) fn may_shake_hands(&mut self) -> bool {
+        if self.handshakes.0 != self.stats.turns {
+            self.handshakes = (self.stats.turns, self.config.handshake_budget);
+        }
+        let (_, left) = &mut self.handshakes;
+        let may = *left > 0;
+        *left = left.saturating_sub(1);
+        may
     }
 
     /// A new look-up of `asker`'s.

@@ -509,6 +509,15 @@ pub enum CloseReason {
     /// A callback of this connection panicked. Its session may be half changed. A bug in
     /// the handler: the panic's own message is in the log.
     Panic,
+    /// The connection's [`Layer`](crate::Layer) could not go on: no agreement with the peer, or
+    /// bytes that cannot be. What was queued was flushed, the layer's own last words among it.
+    /// The peer's move, unless the text speaks of our own configuration.
+    Layer(io::Error),
+    /// The peer ended the stream without saying so within the [`Layer`](crate::Layer) (TLS:
+    /// FIN without close_notify). What came before was offered, but somebody may have cut off
+    /// what followed: only a protocol that says how long a message is can tell. There is no
+    /// `on_eof` then.
+    Truncated,
     /// The kernel reported this error. [`Error::recovery`] says whether another attempt
     /// makes sense.
     Io(Error),
@@ -529,6 +538,8 @@ impl fmt::Display for CloseReason {
             Self::InputTooLong => f.write_str("input limit exceeded"),
             Self::Shutdown => f.write_str("shutdown"),
             Self::Panic => f.write_str("a callback panicked"),
+            Self::Layer(error) => fmt::Display::fmt(error, f),
+            Self::Truncated => f.write_str("end of stream, but not of what it carries"),
             Self::Io(error) => fmt::Display::fmt(error, f),
             Self::Detached => f.write_str("detached"),
         }

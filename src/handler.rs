@@ -123,6 +123,18 @@ pub trait Handler: Sized {
         Ok(())
     }
 
+    /// The connection's [`Layer`](crate::Layer) has come to terms with the peer's: a TLS
+    /// handshake is over, and what was agreed on can be asked for. Once, before any `on_read`,
+    /// even while reading is paused. What was written before leaves now. A connection without a
+    /// layer has no such callback.
+    ///
+    /// # Errors
+    ///
+    /// See the trait.
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, session: &mut Self::Session) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Queued output fell to [`Limits::low`](crate::Limits::low) after having been above
     /// [`Limits::high`](crate::Limits::high): write on.
     ///
@@ -246,6 +258,10 @@ pub enum Deadline {
     /// A closing connection could not deliver its output within
     /// [`Config::linger`](crate::Config::linger). Seen in [`CloseReason::Timeout`] only.
     Linger,
+    /// The connection's [`Layer`](crate::Layer) was not through with its handshake after
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout). Seen in
+    /// [`CloseReason::Timeout`] only.
+    Handshake,
     /// A timer set by [`Conn::set_timer`].
     Timer(TimerId),
 }
@@ -258,6 +274,7 @@ impl fmt::Display for Deadline {
             Self::Idle => f.write_str("idle timeout"),
             Self::WriteStall => f.write_str("write stall"),
             Self::Linger => f.write_str("linger time"),
+            Self::Handshake => f.write_str("handshake"),
             Self::Timer(id) => write!(f, "timer {id}"),
         }
     }

@@ -146,7 +146,6 @@ mod handler;
 mod inherit;
 mod input;
 mod kernel;
-#[cfg(test)]
 mod layer;
 mod listener;
 mod messages;
@@ -163,6 +162,8 @@ pub mod sim;
 mod sources;
 mod stats;
 mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod token;
 mod unix_path;
 mod watch;
@@ -180,6 +181,7 @@ pub use handler::{Closed, Deadline, Handler};
 pub use inherit::{Inherited, inherited};
 pub use input::Input;
 pub use kernel::{Interest, Keepalive, PeerCred};
+pub use layer::{Layer, Progress};
 pub use listener::Listen;
 pub use mux::{Mux, PartId};
 pub use reactor::{Reactor, Summary, Turn};
@@ -209,6 +211,9 @@ mod docs {
     mod errors {}
     #[doc = include_str!("../docs/from-go.md")]
     mod from_go {}
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../docs/tls.md")]
+    mod tls {}
     #[doc = include_str!("../docs/testing.md")]
     mod testing {}
     #[doc = include_str!("../docs/platforms.md")]

@@ -29,7 +29,8 @@ use crate::faults::fault;
 use crate::fd::{self, Accepted};
 use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
-use crate::options::{self, owned_text, prepare_option, stream_options};
+use crate::layer::Layers;
+use crate::options::{self, layer_option, owned_text, prepare_option, stream_options};
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
@@ -58,6 +59,7 @@ pub struct Listen {
     options: StreamOptions,
     path: PathRules,
     prepare: Option<Prepare>,
+    layers: Option<Layers>,
 }
 
 /// What is to be done about a Unix path.
@@ -125,6 +127,7 @@ impl Listen {
                 unlink: None,
             },
             prepare: None,
+            layers: None,
         }
     }
 
@@ -162,6 +165,7 @@ impl Listen {
     stream_options!("accepted connections");
 
     prepare_option!(prepare);
+    layer_option!("each accepted connection");
 
     /// Permission bits of a Unix path, as in chmod(2): who may connect needs `w` (on Linux;
     /// some systems look at the directory alone). They hold before anybody can connect.
@@ -229,6 +233,8 @@ pub(crate) struct Listener {
     pub(crate) addr: Addr,
     pub(crate) backlog: u32,
     policy: Policy,
+    /// What its connections get between wire and handler.
+    pub(crate) layers: Option<Layers>,
     /// The path to be removed with it.
     path: Option<Owned>,
     /// Whether accepted sockets have the options by inheritance, as far as is known.
@@ -292,6 +298,7 @@ pub(crate) struct Opened {
     backlog: u32,
     spare: Option<Fd>,
     path: Option<Owned>,
+    layers: Option<Layers>,
 }
 
 impl Opened {
@@ -378,6 +385,7 @@ impl Listener {
             backlog: backlog.min(system),
             spare,
             path: bound.path,
+            layers: listen.layers,
         })
     }
 
@@ -390,6 +398,7 @@ impl Listener {
             backlog,
             spare,
             path,
+            layers,
         } = opened;
         Self {
             token,
@@ -399,6 +408,7 @@ impl Listener {
             addr,
             backlog,
             policy,
+            layers,
             path,
             inherits: false,
             without_options: 0,

@@ -497,6 +497,10 @@ impl Handler for Mux {
         self.host(conn.owner())?.on_read(conn, seat, input)
     }
 
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, seat: &mut Seat) -> io::Result<()> {
+        self.host(conn.owner())?.on_handshake(conn, seat)
+    }
+
     fn on_write(&mut self, conn: &mut Conn<'_>, seat: &mut Seat) -> io::Result<()> {
         self.host(conn.owner())?.on_write(conn, seat)
     }
@@ -615,6 +619,7 @@ trait Facade: Any {
         seat: &Seat,
         input: &mut Input<'_>,
     ) -> io::Result<()>;
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, seat: &Seat) -> io::Result<()>;
     fn on_write(&mut self, conn: &mut Conn<'_>, seat: &Seat) -> io::Result<()>;
     fn on_eof(&mut self, conn: &mut Conn<'_>, seat: &Seat, input: &mut Input<'_>)
     -> io::Result<()>;
@@ -694,6 +699,11 @@ impl<H: Handler + 'static> Facade for Part<H> {
     ) -> io::Result<()> {
         let (handler, session) = self.lend(conn, seat)?;
         handler.on_read(conn, session, input)
+    }
+
+    fn on_handshake(&mut self, conn: &mut Conn<'_>, seat: &Seat) -> io::Result<()> {
+        let (handler, session) = self.lend(conn, seat)?;
+        handler.on_handshake(conn, session)
     }
 
     fn on_write(&mut self, conn: &mut Conn<'_>, seat: &Seat) -> io::Result<()> {

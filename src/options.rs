@@ -64,6 +64,24 @@ macro_rules! prepare_option {
     };
 }
 
+/// The setter of a builder with a field `layers: Option<Layers>`.
+macro_rules! layer_option {
+    ($whose:literal) => {
+        #[doc = concat!("Puts a [`Layer`](crate::Layer) between the wire and the handler of ", $whose, ": `make` is called once for each, on the loop's thread, after the handler has taken it, and must not block.")]
+        ///
+        /// An error of its resets the connection, with
+        /// [`CloseReason::Layer`](crate::CloseReason::Layer). Records (network `unixpacket`)
+        /// have no layers: the connection ends in the same way.
+        pub fn layer(
+            mut self,
+            make: impl Fn() -> std::io::Result<Box<dyn crate::Layer>> + Send + Sync + 'static,
+        ) -> Self {
+            self.layers = Some(Layers::new(make));
+            self
+        }
+    };
+}
+
 /// A builder that is made from a `&str` is made from a `String` as well.
 macro_rules! owned_text {
     ($builder:ident) => {
@@ -85,6 +103,7 @@ macro_rules! owned_text {
     };
 }
 
+pub(crate) use layer_option;
 pub(crate) use owned_text;
 pub(crate) use prepare_option;
 pub(crate) use stream_options;

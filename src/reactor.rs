@@ -23,6 +23,7 @@ use crate::handler::{Deadline, Handler};
 use crate::input::Input;
 use crate::kernel::os::OsKernel;
 use crate::kernel::{Batch, Event, Fd, Interest, Kernel, Transport};
+use crate::layer::Layers;
 use crate::listener::{Listen, Step};
 use crate::packet_socket::PacketSocket;
 use crate::stats::Stats;
@@ -665,6 +666,7 @@ impl<H: Handler> Reactor<H> {
                     }
                 }
                 Filled::Own => self.offer_own(token, false),
+                Filled::Agreed => self.tell_handshake(token),
                 Filled::Nothing => {
                     self.tell_eof(token);
                     return;
@@ -690,7 +692,7 @@ impl<H: Handler> Reactor<H> {
         if !conn.may_read(engine) {
             conn.fail_if_broken(engine);
         }
-        if !conn.may_offer() {
+        if !conn.may_offer() && !conn.shakes_hands() {
             return None;
         }
         let mut filled = Filled::Nothing;
@@ -712,6 +714,18 @@ impl<H: Handler> Reactor<H> {
             filled = Filled::Own;
         }
         Some(filled)
+    }
+
+    fn tell_handshake(&mut self, token: Token) {
+        self.core.engine.stats.handshakes += 1;
+        self.callback(token, "on_handshake", |handler, conn, session, _| {
+            handler.on_handshake(conn, session)
+        });
+        // What was written before this leaves now, whoever wrote it.
+        if let Some(conn) = self.core.conns.get_mut(token) {
+            conn.set(Flags::IN_UNFLUSHED);
+        }
+        self.settle(token);
     }
 
     /// Whether there is more to do here: more to read, or a close to see to.
@@ -1019,14 +1033,19 @@ impl<H: Handler> Reactor<H> {
             engine,
             ..
         } = &mut self.core;
+        let mut layers = None;
         if let Some(listener) = listeners.get_mut(listener.token()) {
             listener.open += 1;
+            layers = listener.layers.clone();
         }
         engine.stats.accepted += 1;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
         conn.set(Flags::ADMITTED);
+        if let Some(layers) = layers {
+            conn.begin_layer(&layers, engine);
+        }
         if conn.is_dead() {
             return;
         }
@@ -1151,8 +1170,8 @@ impl<H: Handler> Reactor<H> {
         match answer {
             Some(Ok(session)) => {
                 sessions[token.index()] = Some(session);
-                self.core.dial_told(dial);
-                self.admit_dialed(token);
+                let layers = self.core.dial_told(dial);
+                self.admit_dialed(token, layers);
             }
             Some(Err(_)) | None => {
                 self.refuse(token);
@@ -1161,11 +1180,14 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    fn admit_dialed(&mut self, token: Token) {
+    fn admit_dialed(&mut self, token: Token, layers: Option<Layers>) {
         let Core { conns, engine, .. } = &mut self.core;
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if let Some(layers) = layers {
+            conn.begin_layer(&layers, engine);
+        }
         conn.set(Flags::REGISTERED);
         if engine.stopping() {
             conn.set(Flags::SHUTDOWN);
@@ -1270,6 +1292,9 @@ impl<H: Handler> Reactor<H> {
                 None if fault!(DeadlineNotRefiled) => return,
                 None => return conn.arm(engine),
                 Some(Deadline::Linger) => return conn.linger_ended(engine),
+                Some(late @ Deadline::Handshake) => {
+                    return conn.abort(CloseReason::Timeout(late), engine);
+                }
                 Some(which) => self.time_out(token, which),
             }
         }

@@ -59,6 +59,11 @@ pub struct Stats {
     /// Unconsumed input and queued output now, in bytes, over all connections.
     pub buffered: u64,
 
+    /// Handshakes of layers that came to an end both ends agree on.
+    pub handshakes: u64,
+    /// Connections that ended before that: refused by either end, broken off, or out of time.
+    pub handshakes_failed: u64,
+
     /// Descriptors that came on connections and were closed, because as many as were asked
     /// for waited already ([`Conn::accept_fds`](crate::Conn::accept_fds)).
     pub descriptors_dropped: u64,
@@ -163,6 +168,8 @@ impl Stats {
             ("writes_total", "Send calls.", self.writes as f64),
             ("would_blocks_total", "Calls that found nothing to do.", self.would_blocks as f64),
             ("buffered_bytes", "Unread input and unsent output now.", self.buffered as f64),
+            ("handshakes_total", "Handshakes of layers (TLS) that succeeded.", self.handshakes as f64),
+            ("handshakes_failed_total", "Connections that ended before their handshake.", self.handshakes_failed as f64),
             ("descriptors_dropped_total", "Descriptors that came unasked and were closed.", self.descriptors_dropped as f64),
             ("datagrams_received_total", "Datagrams received.", self.datagrams_received as f64),
             ("datagrams_sent_total", "Datagrams sent.", self.datagrams_sent as f64),

@@ -81,6 +81,8 @@ fn default_of(field: &str) -> Option<String> {
         "idle_timeout" => time(config.idle_timeout),
         "write_stall_timeout" => time(config.write_stall_timeout),
         "linger" => time(config.linger),
+        "handshake_timeout" => time(config.handshake_timeout),
+        "handshake_budget" => config.handshake_budget.to_string(),
         "dial_timeout" => time(config.dial_timeout),
         "attempt_delay" => time(config.attempt_delay),
         "limits.low" => bytes(config.limits.low),

@@ -91,7 +91,7 @@ fn forgotten_by(conn: &Connection, engine: &mut Engine) -> Option<&'static str> 
             "what is left over was not offered",
         ),
         (
-            conn.queued() > 0 && state.contains(Readiness::WRITABLE),
+            conn.may_send() && state.contains(Readiness::WRITABLE),
             "output waits and could leave",
         ),
         (

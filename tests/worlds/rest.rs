@@ -62,7 +62,7 @@ pub fn after_a_turn(world: &mut World<App>) -> Result<(), String> {
 }
 
 /// What was received was offered, unless its socket was closed in between.
-fn every_datagram_is_offered(world: &mut World<App>) -> Result<(), String> {
+fn every_datagram_is_offered(world: &World<App>) -> Result<(), String> {
     let received = world.stats().datagrams_received;
     let app = world.handler();
     let seen = app.packets_seen.len() as u64;
