@@ -1,28 +1,29 @@
-//! Stands between clients and a server, on TCP or Unix sockets, and holds little.
+//! Stands between clients and a server, on TCP or Unix sockets, with TLS at either end.
 //!
-//!     cargo run --release --example proxy -- 127.0.0.1:3002 127.0.0.1:3000
 //!     cargo run --release --example proxy -- :3002 unix:///run/app.sock
 //!
 //! Shows: backpressure between two connections (`docs/backpressure.md`), data that waits in
 //! the kernel until the dial is through, half-close and resets passed on.
 //! Shortcuts: nobody tells the server who the client is; a reset overtakes bytes, as it does
 //! on any network; a client whose server cannot be reached is reset without a word.
-
+#[path = "util/ends.rs"]
+mod ends;
 #[path = "util/mod.rs"]
 mod util;
 
 use std::{collections::HashMap, io, process::ExitCode, time::Duration};
 use util::args::Time;
-use windlass::{CloseReason, Closed, Config, Conn, ConnId, Context, Deadline, Dial, DialId};
-use windlass::{Error, Flow, Handler, Input, ListenerId, Reactor};
+use windlass::{CloseReason, Closed, Config, Conn, ConnId, Context, Deadline, Dial, DialId, Error};
+use windlass::{Flow, Handler, Input, ListenerId, Reactor};
 
 const HELP: &str = "\
 Passes on what clients and a server have to say to each other.
 
-usage: proxy [--idle TIME] [LISTEN [DIAL]]
+usage: proxy [--idle TIME] [--tls [--cert FILE --key FILE]] [--to-tls [--ca FILE | --insecure]] [LISTEN [DIAL]]
 
 LISTEN is by default 127.0.0.1:3002, and DIAL 127.0.0.1:3000. Both may be unix:///PATH.
-After TIME (5min) without a byte a client and its server are reset.
+After TIME (5min) without a byte both are reset. Built with TLS, --tls is for clients that
+speak it, and --to-tls for a server that does (FILEs are PEM).
 Ctrl-C or SIGTERM lets who is there finish for up to 5 s; the second one resets at once.
 ";
 
@@ -108,12 +109,11 @@ impl Handler for Relay {
 fn main() -> ExitCode {
     util::main(HELP, |mut args| {
         let Time(idle) = args.option("--idle", Time(Duration::from_secs(300)))?;
-        let [listen, dial] = args.rest(["127.0.0.1:3002", "127.0.0.1:3000"])?;
-        let (server, sides) = (Dial::new(&*dial)?, HashMap::new());
-        let mut config = Config::default();
+        let (listen, server) = ends::take(args)?;
+        let (sides, mut config) = (HashMap::new(), Config::default());
         // A side that takes nothing is as good as silent, and has as much time.
         (config.idle_timeout, config.write_stall_timeout) = (idle, idle);
         let reactor = Reactor::with_config(Relay { server, sides }, config)?;
-        util::serve(reactor, &*listen)
+        util::serve(reactor, listen)
     })
 }

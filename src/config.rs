@@ -398,6 +398,10 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 
+/// Connections that wait, before they have a place in the timer wheel, for whether they will
+/// need one.
+pub(crate) const YOUNG: usize = 1024;
+
 /// Connections that tables have room for from the start. Until they are used, the room costs
 /// half a megabyte of addresses and no memory.
 pub(crate) const FIRST_CONNECTIONS: usize = 4096;
@@ -408,6 +412,17 @@ pub(crate) const COLD_BOXES: usize = 256;
 
 /// Timers that such a box has room for while it waits; the room for more is freed.
 pub(crate) const COLD_TIMERS: usize = 4;
+
+/// Datagrams that one call receives where the kernel merges them, each of which may be many.
+/// More would be memory for a burst of bursts: these are half a megabyte.
+pub(crate) const MERGED_PLACES: usize = 8;
+
+/// The longest one: UDP has 16 bits for its length (and Linux merges no further).
+pub(crate) const MERGED_LONGEST: usize = 64 * KIB;
+
+/// Sets of such places that wait to be used again. One is enough, unless several sockets stop
+/// in the middle of what they have received.
+pub(crate) const MERGED_SPARES: usize = 2;
 
 /// How much longer the next batch of accepts is when re-arming shows that more clients wait:
 /// from one to the whole budget in two steps.

@@ -23,10 +23,10 @@ use crate::fd::{self, Received, Sent};
 use crate::flags::Flags;
 use crate::handler::{Closed, Deadline};
 use crate::input::Leftover;
-use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, PeerCred, Readiness, Transport};
+use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, Moved, PeerCred, Readiness, Transport};
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
-use crate::peer::Peer;
+use crate::peer::{Peer, Remote};
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos, TICK};
 use crate::token::{ConnId, Owner, TimerId, Token};
@@ -121,34 +121,41 @@ impl Named for Connection {
 }
 
 impl Connection {
+    #[inline]
     pub(crate) fn new(
         token: Token,
         fd: Fd,
-        peer: Addr,
+        remote: Remote,
         transport: Transport,
         origin: Token,
         owner: Owner,
         engine: &mut Engine,
     ) -> Self {
-        let mut conn = Self {
+        let flags = Flags::of_a_new(&remote, transport);
+        let (peer, cold) = match remote {
+            Remote::Packed(peer) => (peer, None),
+            Remote::Unpacked(addr) => {
+                let mut cold = engine.spares.take();
+                cold.peer = Some(addr);
+                (Peer::ELSEWHERE, Some(cold))
+            }
+        };
+        Self {
             token,
             fd,
-            flags: Flags::of_a_new(&peer, transport),
+            flags,
             owner,
             origin,
-            peer: Peer::ELSEWHERE,
+            peer,
             out: None,
-            cold: None,
+            cold,
             active_at: engine.clock.nanos,
             entry: None,
             bytes_read: 0,
             bytes_written: 0,
-        };
-        conn.set_peer(peer, engine);
-        conn
+        }
     }
 
-    #[inline]
     fn set_peer(&mut self, peer: Addr, engine: &mut Engine) {
         match Peer::pack(&peer) {
             Some(packed) => {
@@ -188,6 +195,7 @@ impl Connection {
         owner: Owner,
         engine: &mut Engine,
     ) -> Self {
+        let remote = Remote::from(remote);
         let mut conn = Self::new(token, fd, remote, transport, dial, owner, engine);
         conn.set(Flags::CONNECTING);
         conn
@@ -360,32 +368,117 @@ impl Connection {
         }
     }
 
-    /// Whether the event says no more than that bytes have come, or the end, and nothing else is
-    /// to be known of this connection: one receive, one callback and one send are all there is
-    /// to it.
+    /// Whether nothing is to be known of this connection but that bytes come and go: if that is
+    /// what an event says, one receive, one callback and one send are all there is to it.
     #[inline]
-    pub(crate) fn is_plain(&self, ready: Readiness) -> bool {
-        self.flags.is(Flags::PLAIN)
-            && ready.is_plain_read()
-            && self.out.is_none()
-            && self.cold.as_ref().is_none_or(|cold| cold.lets_be_plain())
+    pub(crate) fn is_plain(&self) -> bool {
+        if !self.flags.is(Flags::PLAIN) || self.out.is_some() {
+            return false;
+        }
+        match &self.cold {
+            None => true,
+            Some(cold) => cold.lets_be_plain(),
+        }
     }
 
-    /// The first read of a plain connection, into the whole of the shared buffer.
+    /// The one read of a plain connection, into the whole of the shared buffer. If it answers
+    /// as most do, with some bytes that do not fill it, the socket is drained and the
+    /// connection as plain as before; else the answer is for
+    /// [`received_first`](Self::received_first).
     #[inline]
-    pub(crate) fn fill_plain(
+    pub(crate) fn receive_plain(
         &mut self,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Result<usize, Moved> {
+        engine.stats.reads += 1;
+        let n = engine.kernel.recv_some(self.fd, shared)?;
+        if !fault!(IdleNotRenewed) {
+            self.active_at = engine.clock.nanos;
+        }
+        self.gained(n, engine);
+        Ok(n)
+    }
+
+    /// The same, where the event says that the end is behind the bytes: `Ok` if it was all that
+    /// was left, and the handler is to be told.
+    #[inline]
+    pub(crate) fn receive_end(
+        &mut self,
+        engine: &mut Engine,
+        shared: &mut [u8],
+    ) -> Result<(), Moved> {
+        engine.stats.reads += 1;
+        let moved = engine.kernel.recv(self.fd, shared);
+        if !moved.is_nothing() {
+            return Err(moved);
+        }
+        self.set(Flags::ENDED);
+        Ok(())
+    }
+
+    /// Ends a plain connection whose handler has closed it when it was told of the end, if there
+    /// is nothing to be sent any more. `false`: there is more to see to.
+    #[inline]
+    pub(crate) fn end_plain(&mut self, engine: &mut Engine) -> bool {
+        let over = self.flags.is(Flags::OVER) && self.out.is_none() && engine.gather.is_empty();
+        if over {
+            engine.current = NOBODY;
+            self.end(CloseReason::Eof, engine);
+        }
+        over
+    }
+
+    /// What else the first read may have come to.
+    pub(crate) fn received_first(
+        &mut self,
+        moved: Moved,
         ready: Readiness,
         engine: &mut Engine,
         shared: &mut [u8],
     ) -> Option<usize> {
-        self.set(Flags::READABLE);
-        if ready.contains(Readiness::READ_CLOSED) {
-            self.set(Flags::FIN_SEEN);
-        }
-        let n = self.receive_wire(engine, shared)?;
+        self.mark(ready);
+        let received = fd::after_read(moved, engine.kernel.as_mut(), self.fd, shared);
+        let n = self.received(received, engine, shared.len())?;
         self.gained(n, engine);
         Some(n)
+    }
+
+    /// A callback of a plain connection begins.
+    #[inline]
+    pub(crate) fn begin_plain_callback(&self, engine: &mut Engine) {
+        let most = self.gather_most(engine);
+        engine.begin_callback(self.token, Some(most));
+    }
+
+    /// Sends what the callback of a plain connection has gathered, if that is all that came of
+    /// it. `false`: there is more to see to.
+    #[inline(always)]
+    pub(crate) fn ship_plain(&mut self, engine: &mut Engine) -> bool {
+        let len = engine.gather.len();
+        if len > 0 {
+            engine.stats.writes += 1;
+            if let Err(moved) = engine.kernel.send_all(self.fd, &engine.gather) {
+                self.sent_first(moved, engine);
+                return false;
+            }
+            // Nothing else can be due: the turn's time was noted by the read.
+            self.bytes_written += len as u64;
+            engine.stats.bytes_written += len as u64;
+            if !fault!(AnswerToStranger) {
+                engine.gather.clear();
+            }
+        }
+        engine.current = NOBODY;
+        true
+    }
+
+    /// What else that send may have come to.
+    #[cold]
+    fn sent_first(&mut self, moved: Moved, engine: &mut Engine) {
+        let kernel = engine.kernel.as_mut();
+        let sent = fd::after_write(moved, kernel, self.fd, &engine.gather);
+        self.gathered_sent(sent, engine);
     }
 
     fn mark(&mut self, ready: Readiness) {
@@ -535,10 +628,15 @@ impl Connection {
         } else {
             fd::read(engine.kernel.as_mut(), self.fd, buffer)
         };
+        self.received(received, engine, buffer.len())
+    }
+
+    #[inline]
+    fn received(&mut self, received: Received, engine: &mut Engine, room: usize) -> Option<usize> {
         let Received::Bytes(n) = received else {
             return self.received_no_bytes(received, engine);
         };
-        let short = n < buffer.len() || fault!(FullReadIsLast);
+        let short = n < room || fault!(FullReadIsLast);
         if short && (!self.has(Flags::CUT_SHORT) || fault!(FinIgnored)) {
             self.flags.clear(Flags::READABLE);
         }
@@ -765,7 +863,6 @@ impl Connection {
     }
 
     /// Ends the gathering when the callback has returned: sent at once, queued if it cannot be.
-    #[inline]
     pub(crate) fn ship(&mut self, engine: &mut Engine) {
         if !engine.gather.is_empty() {
             if self.flags.is(Flags::SENDS) {
@@ -777,10 +874,13 @@ impl Connection {
         engine.current = NOBODY;
     }
 
-    #[inline]
     fn send_gathered(&mut self, engine: &mut Engine) {
         engine.stats.writes += 1;
         let sent = fd::write(engine.kernel.as_mut(), self.fd, &engine.gather);
+        self.gathered_sent(sent, engine);
+    }
+
+    fn gathered_sent(&mut self, sent: Sent, engine: &mut Engine) {
         let taken = self.after_send(sent, engine).unwrap_or(0);
         self.bytes_written += taken as u64;
         engine.stats.bytes_written += taken as u64;
@@ -1174,18 +1274,33 @@ impl Connection {
         }
     }
 
+    /// As the application closes: for the reason that a plain `close()` has at this moment.
+    pub(crate) fn close_here(&mut self, engine: &mut Engine) {
+        if self.has(Flags::EOF) && self.is_open() {
+            self.set(Flags::CLOSING);
+            self.set(Flags::AFTER_EOF);
+            return self.begin_to_close(engine);
+        }
+        let reason = self.local_reason(engine);
+        self.close(reason, engine);
+    }
+
     /// Flush, FIN, bounded drain. The first reason counts.
     pub(crate) fn close(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_open() {
             return;
         }
         self.set(Flags::CLOSING);
-        engine.stop_gathering(self.token);
         match reason {
             CloseReason::Local => {}
             CloseReason::Eof => self.set(Flags::AFTER_EOF),
             other => self.cold_mut(engine).reason = Some(other),
         }
+        self.begin_to_close(engine);
+    }
+
+    fn begin_to_close(&mut self, engine: &mut Engine) {
+        engine.stop_gathering(self.token);
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
         if self.has(Flags::READABLE) && !fault!(CloseForgetsInput) {
@@ -1368,23 +1483,19 @@ impl Connection {
         Ok(fd)
     }
 
-    /// Gives everything back and says how it ended.
-    pub(crate) fn retire(mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
+    /// Gives everything back and says how it ended. What is left is a husk, to be dropped.
+    pub(crate) fn retire(&mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
         engine.freed = true;
+        let mut unsent = if self.out.is_some() {
+            self.retire_output(engine)
+        } else {
+            0
+        };
         let mut unread = 0;
-        let mut unsent = 0;
-        if let Some(mut out) = self.out.take() {
-            unsent = out.clear(&mut engine.pool);
-            if !fault!(UnsentNotGivenBack) {
-                engine.account(unsent, 0);
+        if let Some(cold) = &mut self.cold {
+            if let Some(layered) = cold.layered.take() {
+                unsent = layered.retire(engine) as u64;
             }
-            engine.pool.put_outbound(out);
-        }
-        let layered = self.cold.as_mut().and_then(|cold| cold.layered.take());
-        if let Some(layered) = layered {
-            unsent = layered.retire(engine);
-        }
-        if self.cold.is_some() {
             unread = self.retire_cold(engine);
         }
         if let Some(entry) = self.entry.take() {
@@ -1397,8 +1508,21 @@ impl Connection {
             bytes_read: self.bytes_read,
             bytes_written: self.bytes_written,
             unread,
-            unsent: unsent as u64,
+            unsent,
         }
+    }
+
+    /// Answers how many bytes the kernel never took.
+    fn retire_output(&mut self, engine: &mut Engine) -> u64 {
+        let Some(mut out) = self.out.take() else {
+            return 0;
+        };
+        let unsent = out.clear(&mut engine.pool);
+        if !fault!(UnsentNotGivenBack) {
+            engine.account(unsent, 0);
+        }
+        engine.pool.put_outbound(out);
+        unsent as u64
     }
 
     /// Answers how many bytes nobody has read.
@@ -1518,6 +1642,20 @@ impl Connection {
         }
     }
 
+    /// The same for a new connection. One that has no other limit than everybody's has time
+    /// until it is filed.
+    pub(crate) fn arm_new(&mut self, engine: &mut Engine) {
+        let ordinary = self.entry.is_none() && self.cold.is_none();
+        let young = ordinary
+            && engine.idle != NEVER
+            && engine
+                .young
+                .takes(self.token, engine.clock.nanos, engine.idle);
+        if !young {
+            self.arm(engine);
+        }
+    }
+
     /// The wheel has let go of this connection.
     pub(crate) fn unfiled(&mut self) {
         self.entry = None;
@@ -1526,7 +1664,8 @@ impl Connection {
     /// Whether the wheel will look at this connection in time for its next limit.
     pub(crate) fn is_watched(&self, engine: &Engine) -> bool {
         let at = self.next_deadline(engine);
-        at == NEVER || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at)
+        let young = || engine.young.until() <= at && engine.young.holds(self.token);
+        at == NEVER || self.entry.is_some_and(|entry| engine.wheel.at(entry) <= at) || young()
     }
 
     /// The first limit that has passed. It is taken off, so that it fires once per setting;

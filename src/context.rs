@@ -168,7 +168,7 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// EPERM for what is always ready and cannot be watched: regular files and directories.
-    /// Read such a file where it is opened. In a simulated world ENOTSUP.
+    /// Read such a file where it is opened.
     pub fn watch(&mut self, fd: impl Into<OwnedFd>, interest: Interest) -> Result<WatchId, Error> {
         self.core.watch(fd.into(), interest, self.owner)
     }
@@ -189,8 +189,8 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// ENOTSOCK for what is no socket, EPROTOTYPE for one that is no stream and keeps no
-    /// records, ENOTCONN for one that is not connected; EOPNOTSUPP in a simulated world. The
-    /// descriptor is closed then.
+    /// records, ENOTCONN for one that is not connected; in a simulated world EOPNOTSUPP for
+    /// all but what was detached there. The descriptor is closed then.
     pub fn adopt(&mut self, fd: impl Into<OwnedFd>) -> Result<DialId, Error> {
         self.core.adopt(fd.into(), self.owner)
     }
@@ -365,8 +365,7 @@ impl<'a> Conn<'a> {
     ///
     /// Unix sockets only, with at least one byte and at most 253 descriptors (what Linux
     /// allows; `SCM_MAX_FD`): else the connection ends with EOPNOTSUPP or EINVAL, as it would
-    /// if the kernel had refused; so does every one in a simulated world. No descriptors at all
-    /// are a plain [`write`](Self::write).
+    /// if the kernel had refused. No descriptors at all are a plain [`write`](Self::write).
     ///
     /// ```
     /// # fn show(conn: &mut windlass::Conn<'_>) -> std::io::Result<()> {
@@ -412,10 +411,7 @@ impl<'a> Conn<'a> {
     /// [`Config::drain_limit`](crate::Config::drain_limit). From now on the only callback
     /// is `on_close`. A second call does nothing.
     pub fn close(&mut self) {
-        self.with((), |conn, engine| {
-            let reason = conn.local_reason(engine);
-            conn.close(reason, engine);
-        });
+        self.with((), |conn, engine| conn.close_here(engine));
     }
 
     /// Ends the connection at once with RST. What was not delivered is lost.
@@ -524,8 +520,7 @@ impl<'a> Conn<'a> {
     ///
     /// `WouldBlock` while the kernel has not taken all that was written; nothing has changed
     /// then, so try again in [`on_write`](crate::Handler::on_write) or later. EBADF if the
-    /// connection is closing or closed, EPIPE if this very flush has ended it. In a simulated
-    /// world EOPNOTSUPP, and nothing has changed.
+    /// connection is closing or closed, EPIPE if this very flush has ended it.
     pub fn detach(&mut self) -> io::Result<OwnedFd> {
         let gone = Err(Errno(libc::EBADF));
         Ok(self.with(gone, |conn, engine| conn.detach(engine))?)

@@ -10,9 +10,10 @@ use crate::config;
 use crate::connection::Connection;
 use crate::dialer::Dialing;
 use crate::engine::{Engine, NOBODY};
-use crate::error::{Cause, Error, Op};
+use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::flags::Flags;
+use crate::handler::Closed;
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
 use crate::sources::{Named, Slots};
@@ -31,6 +32,14 @@ pub(crate) struct Core {
     pub(crate) sockets: Slots<PacketSocket>,
     pub(crate) watches: Slots<Watching>,
     pub(crate) engine: Engine,
+}
+
+/// A connection that is no more.
+pub(crate) struct Retired {
+    pub(crate) owner: Owner,
+    /// The listener or the dial that it came from.
+    pub(crate) origin: Token,
+    pub(crate) closed: Closed,
 }
 
 /// A timer that has not fired.
@@ -151,19 +160,34 @@ impl Core {
         engine.current = NOBODY;
     }
 
-    /// Takes a connection out of the loop, with its timers; its descriptor is the caller's.
-    pub(crate) fn remove_conn(&mut self, token: Token) -> Option<Connection> {
-        let mut conn = self.conns.remove(token)?;
-        let timers = conn.take_timers().filter(|_| !fault!(TimerOutlives));
-        for timer in timers.into_iter().flatten() {
-            self.cancel_timer(timer);
+    /// Takes a connection out of the loop, with its timers, and gives back all that it held.
+    /// Nobody finds it from here on.
+    pub(crate) fn retire_conn(&mut self, token: Token, reason: CloseReason) -> Option<Retired> {
+        let timers = self.conns.get_mut(token)?.take_timers();
+        if let Some(timers) = timers.filter(|_| !fault!(TimerOutlives)) {
+            for timer in timers {
+                self.cancel_timer(timer);
+            }
         }
+        let Self {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = self;
+        let conn = conns.get_mut(token)?;
         if conn.has(Flags::ADMITTED)
-            && let Some(listener) = self.listeners.get_mut(conn.origin)
+            && let Some(listener) = listeners.get_mut(conn.origin)
         {
             listener.open -= usize::from(!fault!(ListenerCountKept));
         }
-        Some(conn)
+        let retired = Retired {
+            owner: conn.owner,
+            origin: conn.origin,
+            closed: conn.retire(reason, engine),
+        };
+        conns.vacate(token);
+        Some(retired)
     }
 
     /// The wheel has let go of this timer: it fires, or its connection is gone.
@@ -173,6 +197,21 @@ impl Core {
             conn.remove_timer(id);
         }
         Some(timer)
+    }
+
+    /// Files the limits of connections that have lived for so long that they may need it.
+    pub(crate) fn file_young(&mut self) {
+        let Self { conns, engine, .. } = self;
+        if engine.young.until() > engine.clock.nanos {
+            return;
+        }
+        let tokens = engine.young.take();
+        for &token in &tokens {
+            if let Some(conn) = conns.get_mut(token) {
+                conn.arm(engine);
+            }
+        }
+        engine.young.give_back(tokens);
     }
 
     /// Whoever waited for memory goes on.

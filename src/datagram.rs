@@ -62,6 +62,7 @@ pub(crate) struct BindOptions {
     pub(crate) reuse_addr: bool,
     pub(crate) broadcast: bool,
     pub(crate) destinations: bool,
+    pub(crate) gro: bool,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
     pub(crate) mode: Option<u32>,
@@ -143,6 +144,7 @@ impl Bind {
                 reuse_addr: false,
                 broadcast: true,
                 destinations: false,
+                gro: false,
                 receive_buffer: None,
                 send_buffer: None,
                 mode: None,
@@ -190,6 +192,30 @@ impl Bind {
     /// use on sockets that hear several, or groups. Default: off.
     pub fn destinations(mut self, on: bool) -> Self {
         self.options.destinations = on;
+        self
+    }
+
+    /// Lets the kernel hand over many datagrams of one sender in one piece (UDP_GRO, Linux
+    /// since 5.0), which the loop cuts again: [`on_datagram`](crate::Handler::on_datagram)
+    /// runs for each as ever. Default: off.
+    ///
+    /// It saves most of what a datagram costs if they come in bursts of equal size, from
+    /// senders that have the kernel cut them (UDP_SEGMENT, as QUIC does) or through a network
+    /// card that merges; for others it changes nothing. Unlike without it, what was fetched
+    /// waits while the socket is [paused](Socket::pause), and for the next turn once
+    /// [`Config::datagram_budget`](crate::Config::datagram_budget) is spent. That is at most
+    /// 512 KiB for a socket, which count towards
+    /// [`Config::memory_limit`](crate::Config::memory_limit); the loop has as much twice.
+    ///
+    /// It is off by default because it is an option of the socket, and not of this descriptor:
+    /// whoever else receives on it gets them merged, too. It is switched off when the socket
+    /// is closed here. On a socket that was [adopted](Self::adopt) with it on it stays on, and
+    /// datagrams are cut whether this was called or not.
+    ///
+    /// Opening a socket that can't do it fails with ENOPROTOOPT: another one than of UDP, or
+    /// on another system than Linux.
+    pub fn gro(mut self, on: bool) -> Self {
+        self.options.gro = on;
         self
     }
 

@@ -983,11 +983,10 @@ impl Core {
 
     /// An attempt that came to nothing.
     fn drop_attempt(&mut self, conn: Token) {
-        if let Some(conn) = self.conns.remove(conn)
-            && !fault!(AttemptNotClosed)
-        {
-            conn.retire(CloseReason::Local, &mut self.engine);
+        if fault!(AttemptNotClosed) {
+            return self.conns.vacate(conn);
         }
+        self.retire_conn(conn, CloseReason::Local);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -13,18 +14,20 @@ use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
-use crate::kernel::{Errno, Event, Fault, Kernel, Ticket};
+use crate::kernel::{AnyKernel, Errno, Event, Fault, Kernel, Ticket};
+use crate::merged::MergedSpares;
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, TICK, Wheel};
 use crate::token::{ListenerId, Owner, SocketId, Token};
+use crate::young::Young;
 
 /// No source has this name.
 pub(crate) const NOBODY: Token = Token::WAKE;
 
 /// The tools of one loop.
 pub(crate) struct Engine {
-    pub(crate) kernel: Box<dyn Kernel>,
+    pub(crate) kernel: AnyKernel,
     pub(crate) config: Config,
     /// The idle limit of connections without one of their own.
     pub(crate) idle: Nanos,
@@ -32,8 +35,11 @@ pub(crate) struct Engine {
     pub(crate) stall: Nanos,
     pub(crate) clock: Clock,
     pub(crate) wheel: Wheel,
+    /// Connections that are not in the wheel yet.
+    pub(crate) young: Young,
     pub(crate) pool: Pool,
     pub(crate) spares: Spares,
+    pub(crate) merged: MergedSpares,
     pub(crate) stats: Stats,
 
     /// Sources with work that the kernel will not announce again; served next turn.
@@ -103,6 +109,8 @@ pub(crate) struct Engine {
     pub(crate) times_callbacks: bool,
     /// Turns during which callbacks are still timed because one turn was slow.
     watched_turns: u32,
+    /// A simulated kernel writes down which callback runs.
+    traced: bool,
 
     pub(crate) accept_gate: LogGate,
     panic_gate: LogGate,
@@ -111,7 +119,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(mut kernel: Box<dyn Kernel>, config: Config) -> Self {
+    pub(crate) fn new(mut kernel: AnyKernel, config: Config) -> Self {
         let clock = Clock::start(kernel.as_mut());
         let descriptor_limit = raise_or_read_limit(kernel.as_mut(), &config);
         let max_connections = connection_cap(&config, descriptor_limit);
@@ -123,12 +131,14 @@ impl Engine {
         Self {
             pool: Pool::new(config.recycled_bytes),
             spares: Spares::default(),
+            merged: MergedSpares::default(),
             idle: at_least_a_tick(config.idle_timeout),
             stall: at_least_a_tick(config.write_stall_timeout),
             kernel,
             config,
             clock,
             wheel: Wheel::with_room(config::FIRST_CONNECTIONS),
+            young: Young::with_room(config::YOUNG),
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
@@ -161,6 +171,7 @@ impl Engine {
             slow_turn,
             times_callbacks,
             watched_turns: 0,
+            traced: false,
             accept_gate: LogGate::default(),
             panic_gate: LogGate::default(),
             slow_gate: LogGate::default(),
@@ -169,30 +180,43 @@ impl Engine {
     }
 
     /// How long the poll may wait: not at all while work is left over, else until the next
-    /// deadline, else for ever; never longer than `most`.
-    pub(crate) fn wait(&mut self, most: Option<Duration>, work_waits: bool) -> Option<Duration> {
-        if work_waits
-            || self.stop_is_news
-            || !(self.ready.is_empty() || fault!(SleepsOnReadyList))
-            || !self.unflushed.is_empty()
-            || !self.closing.is_empty()
-            || !self.connected.is_empty()
-            || !self.dial_ends.is_empty()
-            || !self.socket_reports.is_empty()
-        {
-            return Some(Duration::ZERO);
+    /// deadline, else for ever ([`NEVER`]); never longer than `most`.
+    pub(crate) fn wait(&mut self, most: Nanos, work_waits: bool) -> Nanos {
+        let ready = self.ready.len() * usize::from(!fault!(SleepsOnReadyList));
+        // In one sum, since mostly all of them are empty.
+        let left_over = ready
+            | self.unflushed.len()
+            | self.closing.len()
+            | self.connected.len()
+            | self.dial_ends.len()
+            | self.socket_reports.len();
+        if work_waits || self.stop_is_news || left_over != 0 {
+            return 0;
         }
         let next = self
             .wheel
             .next()
             .unwrap_or(NEVER)
+            .min(self.young.until())
             .min(self.stop_at.unwrap_or(NEVER));
         if next == NEVER {
             return most;
         }
         let next = next + if fault!(SleepsTooLong) { 3 * TICK } else { 0 };
-        let until = Duration::from_nanos(next.saturating_sub(self.clock.measured));
-        Some(most.map_or(until, |most| most.min(until)))
+        most.min(next.saturating_sub(self.clock.measured))
+    }
+
+    /// Whether this turn has nothing to do beyond its events: nothing is due, nothing was left
+    /// to a later step, nobody waits for memory or for a slot.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let later = self.unflushed.len()
+            | self.reports.len()
+            | self.lookups.len()
+            | self.connected.len()
+            | self.dial_ends.len()
+            | self.socket_reports.len();
+        let due = self.wheel.is_due() || self.young.until() <= self.clock.nanos;
+        later == 0 && !due && !self.has_ends()
     }
 
     /// Before the first callback, which may come long after the loop was made.
@@ -207,21 +231,11 @@ impl Engine {
     }
 
     /// Polls, then reads the clock: `now` is this value all turn, and the wheel stands there.
-    pub(crate) fn poll(
-        &mut self,
-        events: &mut Vec<Event>,
-        timeout: Option<Duration>,
-    ) -> Result<(), Error> {
-        match self.kernel.poll(events, timeout) {
-            Ok(()) => {}
-            Err(Errno(libc::EINTR)) => events.clear(),
-            Err(errno) => {
-                events.clear();
-                let cause = Cause::Syscall {
-                    call: "poll",
-                    errno,
-                };
-                return Err(Error::new(Op::Run, None, None, cause));
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, wait: Nanos) -> io::Result<()> {
+        if let Err(errno) = self.kernel.poll(events, wait) {
+            events.clear();
+            if errno != Errno(libc::EINTR) {
+                return Err(poll_failed(errno));
             }
         }
         self.clock.nanos = self.kernel.nanos();
@@ -255,6 +269,13 @@ impl Engine {
         true
     }
 
+    /// Whether the callback that ran last has left its connection as it was: neither closed nor
+    /// half closed, nothing queued, no other limits.
+    #[inline]
+    pub(crate) fn gathers_still(&self) -> bool {
+        self.room > 0
+    }
+
     /// What this connection writes from now on is its own to queue, or to refuse.
     #[inline]
     pub(crate) fn stop_gathering(&mut self, token: Token) {
@@ -275,7 +296,7 @@ impl Engine {
             self.turn_was_slow(Duration::from_nanos(took));
         } else if self.watched_turns > 0 {
             self.watched_turns -= 1;
-            self.times_callbacks = self.config.time_callbacks || self.watched_turns > 0;
+            self.times_callbacks = self.looks_at_callbacks();
         }
     }
 
@@ -302,7 +323,38 @@ impl Engine {
         }
     }
 
+    fn looks_at_callbacks(&self) -> bool {
+        self.config.time_callbacks || self.traced || self.watched_turns > 0
+    }
+
+    /// Whether a simulated kernel writes down which callback runs.
+    pub(crate) fn set_traced(&mut self, traced: bool) {
+        self.traced = traced;
+        self.times_callbacks = self.looks_at_callbacks();
+    }
+
+    /// A callback begins, of the source that is current if there is one, and somebody looks.
+    /// Answers the time.
+    pub(crate) fn callback_begins(&mut self, name: &'static str) -> Nanos {
+        if let Some(kernel) = self.kernel.sim() {
+            kernel.callback_begins(name, self.current);
+        }
+        self.kernel.nanos()
+    }
+
+    /// A connection is over, of which its `on_close` will tell.
+    pub(crate) fn note_end(&mut self, token: Token, reason: &CloseReason) {
+        if self.traced
+            && let Some(kernel) = self.kernel.sim()
+        {
+            kernel.connection_ends(token, reason);
+        }
+    }
+
     pub(crate) fn callback_took(&mut self, name: &'static str, began: Nanos) {
+        if !self.config.time_callbacks && self.watched_turns == 0 {
+            return;
+        }
         let took = Duration::from_nanos(self.kernel.nanos().saturating_sub(began));
         if self
             .stats
@@ -358,7 +410,7 @@ impl Engine {
     /// Whether anything has ended, or given something back that others wait for.
     #[inline]
     pub(crate) fn has_ends(&self) -> bool {
-        !self.closing.is_empty() || self.freed || self.pressed || !self.parked.is_empty()
+        (self.closing.len() | self.parked.len()) != 0 || self.freed || self.pressed
     }
 
     /// Lets reading and accepting go on once enough memory is free again.
@@ -498,6 +550,15 @@ pub(crate) fn nanos(duration: Duration) -> Nanos {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
 }
 
+#[cold]
+fn poll_failed(errno: Errno) -> io::Error {
+    let cause = Cause::Syscall {
+        call: "poll",
+        errno,
+    };
+    Error::new(Op::Run, None, None, cause).into()
+}
+
 /// What a panic said, if it said it in the usual way.
 pub(crate) fn words_of(payload: &(dyn Any + Send)) -> &str {
     payload
@@ -512,7 +573,7 @@ fn raise_or_read_limit(kernel: &mut dyn Kernel, config: &Config) -> u64 {
         match kernel.raise_descriptor_limit() {
             Ok(limit) => return limit,
             Err(errno) => {
-                let why = std::io::Error::from(errno);
+                let why = io::Error::from(errno);
                 log::warn!(target: "windlass::reactor", "the descriptor limit stays: {why}");
             }
         }

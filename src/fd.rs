@@ -14,13 +14,14 @@ use libc as c;
 
 use crate::address::Addr;
 use crate::faults::fault;
-use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Packet};
+use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Moved, Packet};
+use crate::peer::Remote;
 
 /// What one attempt to accept came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
     /// A connection, and who is at its other end.
-    Conn(Fd, Addr),
+    Conn(Fd, Remote),
     /// The queue is empty; the kernel will announce the next client.
     Empty,
     /// That client is gone; others may wait behind it. Counts against the budget.
@@ -134,7 +135,7 @@ pub(crate) fn connected(kernel: &mut dyn Kernel, fd: Fd) -> Verdict {
 /// One accept, with signals retried.
 pub(crate) fn accept(kernel: &mut dyn Kernel, listener: Fd) -> Accepted {
     loop {
-        match kernel.accept(listener) {
+        match kernel.accept_packed(listener) {
             Ok((fd, peer)) => return Accepted::Conn(fd, peer),
             Err(Errno(c::EINTR)) => {}
             Err(errno) => return after_accept(errno),
@@ -175,15 +176,27 @@ pub(crate) fn read(kernel: &mut dyn Kernel, fd: Fd, buffer: &mut [u8]) -> Receiv
         !buffer.is_empty(),
         "an empty buffer would read as the end of the stream"
     );
+    let first = kernel.recv(fd, buffer);
+    after_read(first, kernel, fd, buffer)
+}
+
+/// What the first call of a read has answered, with signals retried.
+pub(crate) fn after_read(
+    first: Moved,
+    kernel: &mut dyn Kernel,
+    fd: Fd,
+    buffer: &mut [u8],
+) -> Received {
+    let mut moved = first;
     loop {
-        match kernel.recv(fd, buffer).result() {
+        match moved.result() {
             Ok(0) => return Received::Eof,
             Ok(n) => return Received::Bytes(n.min(buffer.len())),
             Err(Errno(c::EAGAIN)) if fault!(AgainIsTheEnd) => return Received::Eof,
             Err(errno) if fault!(InterruptBreaks) && errno.0 == c::EINTR => {
                 return Received::Failed(errno);
             }
-            Err(Errno(c::EINTR)) => {}
+            Err(Errno(c::EINTR)) => moved = kernel.recv(fd, buffer),
             Err(Errno(c::EAGAIN)) => return Received::WouldBlock,
             // ECONNRESET, ETIMEDOUT (keep-alive), EHOSTUNREACH, ENOMEM …: Go returns each
             // to its reader; here each ends the connection with its errno as the reason.
@@ -225,6 +238,15 @@ pub(crate) fn receive_message(
 #[inline]
 pub(crate) fn write(kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
     send(bytes.len(), || kernel.send(fd, bytes).result())
+}
+
+/// What the first call of such a write has answered, with signals retried.
+pub(crate) fn after_write(first: Moved, kernel: &mut dyn Kernel, fd: Fd, bytes: &[u8]) -> Sent {
+    let mut first = Some(first);
+    send(bytes.len(), || {
+        let moved = first.take().unwrap_or_else(|| kernel.send(fd, bytes));
+        moved.result()
+    })
 }
 
 /// One write of several parts, with signals retried.

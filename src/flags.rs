@@ -3,8 +3,8 @@
 //!
 //! Pure: knows nothing of sockets, bytes or the loop.
 
-use crate::address::Addr;
 use crate::kernel::Transport;
+use crate::peer::Remote;
 
 /// Some flags, and which of them are to be set.
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +113,21 @@ impl Flags {
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
     };
 
-    /// Nothing has been said of the connection but that bytes come and go, and nothing is to
-    /// be done for it.
+    /// Nothing has been said of the connection but that bytes come and go, all that came has
+    /// been read, and nothing is to be done for it.
     pub(crate) const PLAIN: Pattern = Pattern {
-        of: Self(!(Self::READABLE.0 | Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
+        of: Self(!(Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
+    };
+
+    /// All has been read, and the handler is being told.
+    pub(crate) const ENDED: Self = Self(Self::EOF.0 | Self::EOF_TOLD.0 | Self::FIN_SEEN.0);
+
+    /// A plain connection that its peer has finished and its handler has closed, and of which
+    /// nothing else is to be known.
+    pub(crate) const OVER: Pattern = Pattern {
+        of: Self(Self::PLAIN.of.0),
+        set: Self(Self::PLAIN.set.0 | Self::ENDED.0 | Self::CLOSING.0 | Self::AFTER_EOF.0),
     };
 
     /// To be read by the call that knows of records and descriptors.
@@ -135,9 +145,9 @@ impl Flags {
         Self(Self::FIN_SEEN.0 | Self::URGENT_SEEN.0 | Self::UNIX.0 | Self::RECORDS.0);
 
     /// Those of a connection on which nothing has happened.
-    pub(crate) fn of_a_new(peer: &Addr, transport: Transport) -> Self {
+    pub(crate) fn of_a_new(peer: &Remote, transport: Transport) -> Self {
         let mut flags = Self(Self::WRITABLE.0 | Self::AUTO_PAUSE.0);
-        if matches!(peer, Addr::Unix(_)) {
+        if peer.is_unix() {
             flags.set(Self::UNIX);
         }
         if transport == Transport::Records {

@@ -56,14 +56,19 @@ use crate::outbound::{self, FIRST_BUFFER};
 /// would call the other one, so it best makes a reference at once:
 /// `let input = &mut Input::new(bytes)`.
 pub struct Input<'a> {
-    bytes: &'a [u8],
-    consumed: usize,
+    /// The unread ones.
+    rest: &'a [u8],
+    /// How many there were when the callback began.
+    offered: usize,
 }
 
 impl<'a> Input<'a> {
     /// An input with nothing consumed, for calling a handler's own code in a test.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, consumed: 0 }
+        Self {
+            rest: bytes,
+            offered: bytes.len(),
+        }
     }
 
     /// The unread bytes, for as long as the callback runs; consumes nothing.
@@ -76,12 +81,12 @@ impl<'a> Input<'a> {
     /// assert_eq!(&input[..], b"value");
     /// ```
     pub fn rest(&self) -> &'a [u8] {
-        &self.bytes[self.consumed..]
+        self.rest
     }
 
     /// Number of unread bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.consumed
+        self.rest.len()
     }
 
     /// Whether nothing is left to read.
@@ -91,7 +96,7 @@ impl<'a> Input<'a> {
 
     /// Number of bytes consumed since the callback began.
     pub fn consumed(&self) -> usize {
-        self.consumed
+        self.offered - self.rest.len()
     }
 
     /// Marks the next `n` bytes as dealt with. Never panics: an `n` beyond the end consumes
@@ -106,7 +111,7 @@ impl<'a> Input<'a> {
     /// assert_eq!(input.consumed(), 3);
     /// ```
     pub fn consume(&mut self, n: usize) {
-        self.consumed += n.min(self.len());
+        self.rest = self.rest.get(n..).unwrap_or_default();
     }
 
     /// Consumes the next `n` bytes and returns them; `None`, and nothing consumed, while
@@ -119,8 +124,8 @@ impl<'a> Input<'a> {
     /// assert_eq!(input.take(3), Some(&b"cde"[..]));
     /// ```
     pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let taken = self.rest().get(..n)?;
-        self.consumed += n;
+        let (taken, rest) = self.rest.split_at_checked(n)?;
+        self.rest = rest;
         Some(taken)
     }
 
@@ -132,9 +137,7 @@ impl<'a> Input<'a> {
     /// assert!(input.is_empty());
     /// ```
     pub fn take_all(&mut self) -> &'a [u8] {
-        let taken = self.rest();
-        self.consumed = self.bytes.len();
-        taken
+        std::mem::take(&mut self.rest)
     }
 }
 
@@ -152,7 +155,7 @@ impl fmt::Debug for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input")
             .field("unread", &self.len())
-            .field("consumed", &self.consumed)
+            .field("consumed", &self.consumed())
             .finish()
     }
 }
@@ -160,8 +163,8 @@ impl fmt::Debug for Input<'_> {
 impl io::Read for Input<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = buf.len().min(self.len());
-        buf[..n].copy_from_slice(&self.rest()[..n]);
-        self.consumed += n;
+        buf[..n].copy_from_slice(&self.rest[..n]);
+        self.rest = &self.rest[n..];
         Ok(n)
     }
 

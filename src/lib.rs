@@ -148,6 +148,7 @@ mod input;
 mod kernel;
 mod layer;
 mod listener;
+mod merged;
 mod messages;
 mod mux;
 mod options;
@@ -167,6 +168,7 @@ pub mod tls;
 mod token;
 mod unix_path;
 mod watch;
+mod young;
 
 pub use address::{Addr, AddressError, Network, UnixAddr, parse_ip};
 pub use backoff::Backoff;

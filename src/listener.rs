@@ -31,6 +31,7 @@ use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
 use crate::layer::Layers;
 use crate::options::{self, layer_option, owned_text, prepare_option, stream_options};
+use crate::peer::Remote;
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
@@ -270,6 +271,8 @@ struct State {
     paused: bool,
     /// Accept failed for want of descriptors or memory, and has not succeeded since.
     exhausted: bool,
+    /// It failed for whatever reason, or is to be tried later, and has not succeeded since.
+    troubled: bool,
     /// No new clients after those in the queue.
     stopping: bool,
     /// Never again.
@@ -283,7 +286,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A client to admit.
-    Client(Fd, Addr),
+    Client(Fd, Remote),
     /// Nothing more this turn; who starts again is arranged.
     Done,
 }
@@ -678,6 +681,7 @@ impl Listener {
 
     fn lost(&mut self, errno: Errno, engine: &mut Engine) {
         engine.stats.lost += 1;
+        self.state.troubled = true;
         self.lost_in_a_row += 1;
         log::debug!(target: "windlass::listener", "{}: a client was lost: {errno:?}", self.addr);
     }
@@ -700,7 +704,7 @@ impl Listener {
         }
     }
 
-    fn accepted(&mut self, fd: Fd, peer: Addr, engine: &mut Engine) -> Step {
+    fn accepted(&mut self, fd: Fd, peer: Remote, engine: &mut Engine) -> Step {
         self.served_in = engine.stats.turns;
         self.burst = self.burst.saturating_add(1);
         self.recovered(engine);
@@ -775,6 +779,7 @@ impl Listener {
 
     fn exhausted(&mut self, errno: Errno, engine: &mut Engine) -> Step {
         let first = !std::mem::replace(&mut self.state.exhausted, true);
+        self.state.troubled = true;
         if first {
             engine.stats.backoffs += 1;
             engine.reports.push(self.report(errno));
@@ -795,6 +800,7 @@ impl Listener {
 
     fn retry_later(&mut self, engine: &mut Engine) {
         if self.retry_at == NEVER {
+            self.state.troubled = true;
             let wait = nanos(self.backoff);
             self.retry_at = engine.clock.nanos.saturating_add(wait).min(NEVER - 1);
             self.arm(engine);
@@ -806,7 +812,15 @@ impl Listener {
     }
 
     /// An episode without descriptors is over; the next one is told and begins anew.
+    #[inline]
     fn recovered(&mut self, engine: &mut Engine) {
+        if self.state.troubled || self.entry.is_some() {
+            self.forget_troubles(engine);
+        }
+    }
+
+    fn forget_troubles(&mut self, engine: &mut Engine) {
+        self.state.troubled = false;
         self.lost_in_a_row = 0;
         self.state.exhausted = false;
         self.backoff = engine.config.accept_backoff_min;
@@ -837,6 +851,7 @@ impl Listener {
                 self.emptied(engine);
                 // The loop is still out of descriptors: the next client is no new episode.
                 self.state.exhausted = true;
+                self.state.troubled = true;
             }
             Some(false) => self.make_ready(engine),
             None => return false,

@@ -66,6 +66,10 @@ impl Core {
                 let adopted = self.engine.kernel.adopt_packets(fd);
                 let adopted = adopted.map_err(|fault| Error::new(Op::Listen, None, None, fault))?;
                 let network = adopted.network();
+                if let Err(fault) = merge(adopted.fd, &options, &mut self.engine) {
+                    self.engine.kernel.close(adopted.fd);
+                    return Err(Error::new(Op::Listen, Some(network), None, fault));
+                }
                 let opened = Opened {
                     fd: adopted.fd,
                     network,
@@ -112,7 +116,7 @@ impl Core {
             return Ok(());
         };
         let (fd, network, place) = (opened.fd, opened.network, opened.local.clone());
-        socket.opened(opened);
+        socket.opened(opened, engine);
         engine
             .kernel
             .register(fd, token, Interest::ReadWrite)
@@ -343,6 +347,7 @@ fn bind_path(
 
 fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, Fault> {
     let fault = |call| move |errno| Fault { call, errno };
+    merge(fd, options, engine)?;
     for &(group, interface) in &options.groups {
         let join = PacketOption::Join(group, interface);
         engine
@@ -351,4 +356,16 @@ fn prepare(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<Addr, F
             .map_err(fault("setsockopt"))?;
     }
     engine.kernel.local_addr(fd).map_err(fault("getsockname"))
+}
+
+/// The kernel may merge datagrams from now on, if that was asked for.
+fn merge(fd: Fd, options: &BindOptions, engine: &mut Engine) -> Result<(), Fault> {
+    if !options.gro {
+        return Ok(());
+    }
+    let set = engine.kernel.set_packet_option(fd, PacketOption::Merge);
+    set.map_err(|errno| Fault {
+        call: "setsockopt",
+        errno,
+    })
 }

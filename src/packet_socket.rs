@@ -10,6 +10,8 @@
 //! | the kernel is short of memory, error follows error, or a Unix receiver is full | a timer of at most [`RETRY_MOST`](config::RETRY_MOST) |
 //! | `pause` | `resume` |
 //!
+//! The last two keep what of a merged arrival was not handed out, in `kept`.
+//!
 //! This room never calls the handler. It leaves notes that the reactor turns into callbacks.
 
 use std::net::IpAddr;
@@ -24,8 +26,9 @@ use crate::faults::fault;
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
-    Batch, Came, Errno, Event, Fd, MAX_PACKETS, Packet, PacketOption, Readiness, Ticket, Transport,
+    Batch, Errno, Event, Fd, MAX_PACKETS, Packet, PacketOption, Readiness, Ticket, Transport,
 };
+use crate::merged::Merged;
 use crate::packet_open::{Opened, Opening};
 use crate::packet_queue::PacketQueue;
 use crate::sources::Named;
@@ -53,6 +56,10 @@ pub(crate) struct PacketSocket {
     /// What is left to be done once that name is known.
     opening: Option<Box<Opening>>,
     state: State,
+    /// The kernel may hand out several datagrams as one.
+    merges: bool,
+    /// What of them was fetched, and not handed out yet.
+    kept: Option<Box<Merged>>,
     queue: PacketQueue,
     /// Unless the loop's limit holds.
     queue_limit: Option<usize>,
@@ -123,6 +130,8 @@ impl PacketSocket {
                 writable: true,
                 ..State::default()
             },
+            merges: false,
+            kept: None,
             queue: PacketQueue::default(),
             queue_limit: options.queue_limit,
             drop_policy: options.drop_policy,
@@ -145,7 +154,8 @@ impl PacketSocket {
     // Opening.
 
     /// The socket is there.
-    pub(crate) fn opened(&mut self, opened: Opened) {
+    pub(crate) fn opened(&mut self, opened: Opened, engine: &Engine) {
+        self.merges = engine.kernel.merges(opened.fd);
         self.fd = Some(opened.fd);
         self.local = Some(opened.local);
         self.remote = opened.remote;
@@ -273,7 +283,8 @@ impl PacketSocket {
     }
 
     pub(crate) fn resume(&mut self, engine: &mut Engine) {
-        if std::mem::take(&mut self.state.paused) && self.state.readable {
+        let paused = std::mem::take(&mut self.state.paused);
+        if paused && (self.state.readable || self.kept.is_some()) {
             self.make_ready(engine);
         }
     }
@@ -301,6 +312,25 @@ impl PacketSocket {
         budget: &mut usize,
         engine: &mut Engine,
     ) -> Option<usize> {
+        let n = self.fetch(batch, budget, engine)?;
+        *budget = budget.saturating_sub(n);
+        self.stats.received += n as u64;
+        engine.stats.datagrams_received += n as u64;
+        for at in 0..n {
+            let (arrival, _) = batch.arrival(at);
+            self.stats.truncated += u64::from(arrival.truncated);
+            engine.stats.bytes_read += arrival.len as u64;
+        }
+        Some(n)
+    }
+
+    /// One receive call that brings something: how many places of the batch it has filled.
+    fn fetch(
+        &mut self,
+        batch: &mut Batch,
+        budget: &mut usize,
+        engine: &mut Engine,
+    ) -> Option<usize> {
         while self.state.readable && self.may_receive() {
             let fd = self.fd?;
             if *budget == 0 && !fault!(DatagramBudgetIgnored) {
@@ -312,8 +342,11 @@ impl PacketSocket {
             engine.stats.reads += 1;
             match fd::receive(engine.kernel.as_mut(), fd, batch) {
                 Arrived::Datagrams(came) => {
-                    *budget = budget.saturating_sub(came.count);
-                    self.came(came, batch, engine);
+                    // Unless an error is still to be fetched.
+                    if came.drained && !self.state.error_seen {
+                        self.state.readable = false;
+                    }
+                    self.no_error();
                     return Some(came.count);
                 }
                 Arrived::WouldBlock => {
@@ -336,20 +369,66 @@ impl PacketSocket {
         None
     }
 
-    fn came(&mut self, came: Came, batch: &Batch, engine: &mut Engine) {
-        let n = came.count;
-        // Unless an error is still to be fetched.
-        if came.drained && !self.state.error_seen {
-            self.state.readable = false;
+    // Receiving what the kernel has merged.
+
+    /// Whether it may: then the next three take the place of [`receive`](Self::receive).
+    pub(crate) fn merges(&self) -> bool {
+        self.merges
+    }
+
+    /// What was fetched and not handed out yet, or places to fetch more into.
+    pub(crate) fn lend_merged(&mut self, engine: &mut Engine) -> Box<Merged> {
+        match self.kept.take() {
+            Some(kept) => {
+                engine.account(kept.room(), 0);
+                kept
+            }
+            None => engine.merged.take(engine.config.datagram_batch),
         }
-        self.no_error();
-        self.stats.received += n as u64;
-        engine.stats.datagrams_received += n as u64;
-        for at in 0..n {
-            let (arrival, _) = batch.arrival(at);
-            self.stats.truncated += u64::from(arrival.truncated);
-            engine.stats.bytes_read += arrival.len as u64;
+    }
+
+    /// Fetches more once everything is handed out. `false`: this socket's turn is over.
+    pub(crate) fn receive_merged(
+        &mut self,
+        merged: &mut Merged,
+        budget: &mut usize,
+        engine: &mut Engine,
+    ) -> bool {
+        let Some(count) = self.fetch(merged.places(), budget, engine) else {
+            return false;
+        };
+        engine.stats.bytes_read += merged.filled(count) as u64;
+        true
+    }
+
+    /// Keeps what was not handed out, for as long as that may take.
+    pub(crate) fn return_merged(&mut self, merged: Box<Merged>, engine: &mut Engine) {
+        if merged.is_empty() || !self.is_open() {
+            return engine.merged.give(merged);
         }
+        engine.account(0, merged.room());
+        self.kept = Some(merged);
+        if !self.state.paused {
+            self.make_ready(engine);
+        }
+    }
+
+    /// Whether the next datagram may be shown to the handler: unlike a batch, which is through
+    /// soon, what was merged waits while the socket is paused.
+    pub(crate) fn takes_merged(&self) -> bool {
+        self.is_open() && !self.state.paused
+    }
+
+    /// Whether something waits that was fetched.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// One datagram is handed out.
+    pub(crate) fn took(&mut self, truncated: bool, engine: &mut Engine) {
+        self.stats.received += 1;
+        self.stats.truncated += u64::from(truncated);
+        engine.stats.datagrams_received += 1;
     }
 
     /// The next error is the first again, and so is the next wait unless one is running.
@@ -698,6 +777,10 @@ impl PacketSocket {
         let lost = self.queue.clear();
         engine.account(weight, 0);
         self.dropped(lost as u64, engine);
+        if let Some(kept) = self.kept.take() {
+            engine.account(kept.room(), 0);
+            engine.merged.give(kept);
+        }
         if let Some(entry) = self.entry {
             engine.wheel.cancel(entry);
         }

@@ -1,20 +1,21 @@
 //! The turn: its order, its carry-over, its exits. The only caller of [`Handler`].
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::slice;
 use std::time::Duration;
 
-use crate::address::Addr;
 use crate::config::{Config, PanicPolicy};
 use crate::connection::{Budget, Connection, Filled};
 use crate::context::{Conn, Context, Listener};
-use crate::core::Core;
+use crate::core::{Core, Retired};
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Ending, Engine, Report, SocketReport, words_of};
+use crate::engine::{Ending, Engine, NOBODY, Report, SocketReport, nanos, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::flags::Flags;
@@ -22,12 +23,16 @@ use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
 use crate::input::Input;
 use crate::kernel::os::OsKernel;
-use crate::kernel::{Batch, Event, Fd, Interest, Kernel, Transport};
+use crate::kernel::{AnyKernel, Batch, Event, Fd, Interest, Moved, Transport};
 use crate::layer::Layers;
 use crate::listener::{Listen, Step};
 use crate::packet_socket::PacketSocket;
+use crate::peer::Remote;
 use crate::stats::Stats;
+use crate::timer::{NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
+
+mod merged;
 
 /// A single-threaded event loop that owns a handler, its sessions and its sockets.
 ///
@@ -64,6 +69,14 @@ enum Phase {
     Stopping,
     /// `on_stop` has run, or `on_start` failed.
     Stopped,
+}
+
+/// How far the events of a turn have been served; it outlives a panic.
+struct Progress<'a> {
+    /// Events that nobody has begun with.
+    left: slice::Iter<'a, Event>,
+    /// Bytes that the callback was offered that ran last.
+    offered: usize,
 }
 
 /// Whether there will be another turn.
@@ -109,11 +122,15 @@ impl<H: Handler> Reactor<H> {
             Error::new(Op::Run, None, None, why)
         })?;
         let kernel = kernel.busy_poll(config.busy_poll);
-        Ok(Self::on_kernel(handler, config, Box::new(kernel)))
+        Ok(Self::on_kernel(
+            handler,
+            config,
+            AnyKernel::System(Box::new(kernel)),
+        ))
     }
 
     /// The same loop on a kernel of choice; the configuration has been checked.
-    pub(crate) fn on_kernel(handler: H, config: Config, kernel: Box<dyn Kernel>) -> Self {
+    pub(crate) fn on_kernel(handler: H, config: Config, kernel: AnyKernel) -> Self {
         let inbox = Inbox::new(config.mailbox_limit, kernel.waker());
         // The ready list and the one it is swapped with both have room from the start, or
         // the steady state would allocate when the second is first needed, whenever that is.
@@ -259,7 +276,7 @@ impl<H: Handler> Reactor<H> {
             return Err(io::Error::other("this loop has stopped"));
         }
         let aborted = self.core.engine.aborted;
-        while self.pass(None)? == Turn::Running {}
+        while self.pass(NEVER)? == Turn::Running {}
         Ok(Summary {
             stats: self.stats(),
             aborted: self.core.engine.aborted - aborted,
@@ -275,40 +292,55 @@ impl<H: Handler> Reactor<H> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         // Whoever calls this may have been elsewhere since the last turn ended.
         self.core.engine.measure();
-        self.pass(timeout)
+        self.pass(timeout.map_or(NEVER, nanos))
     }
 
-    /// The turn itself.
-    fn pass(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+    /// The turn itself; waits at most `most` long.
+    fn pass(&mut self, most: Nanos) -> io::Result<Turn> {
         match self.phase {
             Phase::Fresh => self.start()?,
             Phase::Running | Phase::Stopping => {}
             Phase::Stopped => return Ok(Turn::Stopped),
         }
-        let wait = self.core.engine.wait(timeout, self.inbox.is_rung()); // 1. choose the wait
-        self.core.engine.poll(&mut self.events, wait)?; //                  2. poll, 3. read the clock
+        let wait = self.core.engine.wait(most, self.inbox.is_rung()); // 1. choose the wait
+        self.core.engine.poll(&mut self.events, wait)?; //               2. poll, 3. read the clock
         if fault!(PostsFirst) {
             self.run_posts();
         }
         if fault!(TimersFirst) {
             self.fire_timers();
         }
-        self.serve_ready(); //                                              4. what the last turn left,
-        self.serve_events(); //                                                then what came,
-        self.core.take_lookups(); //                                           names that were looked up,
-        self.serve_listeners(); //                                             newcomers last
-        if fault!(ClosesFirst) {
-            self.deliver_closes();
+        self.serve_ready(); //                                           4. what the last turn left,
+        self.serve_events(); //                                             then what came
+        if !self.is_done() {
+            self.finish();
         }
-        self.run_posts(); //                                                5. posted closures
-        self.fire_timers(); //                                              6. deadlines and timers
-        self.tell_dials(); //                                                  and what became of dials
-        self.tell_sockets(); //                                                and of datagrams
-        self.flush_touched(); //                                            7. what was written elsewhere
-        self.deliver_closes(); //                                           8. closes; slots and descriptors
         let turn = self.see_to_stop();
         self.core.engine.end_turn();
         Ok(turn)
+    }
+
+    /// Whether none of the steps that follow has anything to do: none of them would begin, and
+    /// so none could leave anything to another.
+    #[inline]
+    fn is_done(&self) -> bool {
+        self.accepting.is_empty() && self.core.engine.is_quiet() && !self.inbox.is_rung()
+    }
+
+    /// The steps of a turn that follow its events.
+    #[inline(never)]
+    fn finish(&mut self) {
+        self.core.take_lookups(); //      names that were looked up,
+        self.serve_listeners(); //        newcomers last
+        if fault!(ClosesFirst) {
+            self.deliver_closes();
+        }
+        self.run_posts(); //           5. posted closures
+        self.fire_timers(); //         6. deadlines and timers
+        self.tell_dials(); //             and what became of dials
+        self.tell_sockets(); //           and of datagrams
+        self.flush_touched(); //       7. what was written elsewhere
+        self.deliver_closes(); //      8. closes; slots and descriptors
     }
 
     // Beginning and end.
@@ -464,16 +496,49 @@ impl<H: Handler> Reactor<H> {
 
     fn serve_events(&mut self) {
         let events = std::mem::take(&mut self.events);
-        for &event in &events {
-            if !self.exchange(event) {
-                self.serve_event(event);
+        let mut progress = Progress {
+            left: events.iter(),
+            offered: 0,
+        };
+        while !progress.left.as_slice().is_empty() {
+            match self.core.engine.config.panic_policy {
+                PanicPolicy::Isolate if fault!(PanicEndsLoop) => self.serve_each(&mut progress),
+                PanicPolicy::Isolate => self.serve_isolated(&mut progress),
+                PanicPolicy::Propagate => self.serve_each(&mut progress),
             }
         }
         self.events = events;
+        if !self.serving.is_empty() {
+            self.all_served();
+        }
+    }
+
+    /// The events are through: whoever came off the ready list may be served again.
+    fn all_served(&mut self) {
         for at in 0..self.serving.len() {
             self.set_served(self.serving[at], false);
         }
         self.serving.clear();
+    }
+
+    /// One guard for all callbacks of the short way: to set one up for each costs more than
+    /// anything else about a callback. After a panic the next event is served under another.
+    fn serve_isolated(&mut self, progress: &mut Progress<'_>) {
+        let all = AssertUnwindSafe(|| self.serve_each(progress));
+        if let Err(payload) = catch_unwind(all) {
+            self.read_panicked(progress.offered, payload);
+        }
+    }
+
+    /// Those events that have not been taken yet.
+    fn serve_each(&mut self, progress: &mut Progress<'_>) {
+        // Only the long way times callbacks.
+        let short = !self.core.engine.times_callbacks;
+        for &event in progress.left.by_ref() {
+            if !(short && self.exchange(event, &mut progress.offered)) {
+                self.serve_event(event);
+            }
+        }
     }
 
     /// The short way, which nearly every event goes: one receive, one callback, one send.
@@ -482,8 +547,99 @@ impl<H: Handler> Reactor<H> {
     /// It does nothing that [`serve_event`](Self::serve_event) would not do; it knows that
     /// there is nothing else to do. What turns up in between goes on there.
     #[inline]
-    fn exchange(&mut self, event: Event) -> bool {
-        let token = event.token;
+    fn exchange(&mut self, event: Event, offered: &mut usize) -> bool {
+        let Event { token, ready } = event;
+        let Self {
+            handler,
+            sessions,
+            core,
+            buffer,
+            ..
+        } = self;
+        let buffer: &mut [u8] = buffer;
+        let Core { conns, engine, .. } = &mut *core;
+        let Some(conn) = conns.get_mut(token) else {
+            return false;
+        };
+        if !conn.is_plain() || engine.pressed {
+            return false;
+        }
+        if !ready.is_plain_read() {
+            return self.take_leave(event, offered);
+        }
+        let Some(Some(session)) = sessions.get_mut(token.index()) else {
+            return false;
+        };
+        let len = match conn.receive_plain(engine, buffer) {
+            Ok(len) => len,
+            Err(moved) => return self.received_first(event, moved),
+        };
+        let owner = conn.owner;
+        conn.begin_plain_callback(engine);
+        engine.stats.callbacks += 1;
+        *offered = len;
+        let mut input = Input::new(&buffer[..len]);
+        let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
+        let consumed = input.consumed();
+        let Core { conns, engine, .. } = core;
+        if outcome.is_ok()
+            && consumed == len
+            && engine.gathers_still()
+            && let Some(conn) = conns.get_mut(token)
+            && conn.ship_plain(engine)
+        {
+            return true;
+        }
+        self.exchanged(token, Some(outcome), len, consumed);
+        true
+    }
+
+    /// What follows a callback on the short way, if more came of it than an answer that the
+    /// kernel has taken.
+    #[inline(never)]
+    fn exchanged(
+        &mut self,
+        token: Token,
+        outcome: Option<io::Result<()>>,
+        len: usize,
+        consumed: usize,
+    ) {
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(token) else {
+            return;
+        };
+        if fault!(HalfAnswerLeaves) {
+            conn.ship(engine);
+        }
+        conn.called_back(outcome, engine);
+        conn.ship(engine);
+        // A handler may have put another `Input` in the place of the one it was lent.
+        conn.keep(&self.buffer[consumed.min(len)..len], engine);
+        conn.settle(engine);
+        if !conn.is_open() || conn.wants_reading() {
+            self.read_after_first(token, len);
+        }
+    }
+
+    /// The first read of the short way came to something else than some bytes.
+    #[inline(never)]
+    fn received_first(&mut self, event: Event, moved: Moved) -> bool {
+        let Core { conns, engine, .. } = &mut self.core;
+        let Some(conn) = conns.get_mut(event.token) else {
+            return true;
+        };
+        let got = conn.received_first(moved, event.ready, engine, &mut self.buffer);
+        self.go_on(event.token, got)
+    }
+
+    /// The short way of an event that says that the peer has finished, if this one does: one
+    /// receive, one callback, and mostly the end.
+    #[inline(never)]
+    fn take_leave(&mut self, event: Event, offered: &mut usize) -> bool {
+        let Event { token, ready } = event;
+        if !ready.is_last_read() {
+            return false;
+        }
         let Self {
             handler,
             sessions,
@@ -495,44 +651,65 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return false;
         };
-        if !conn.is_plain(event.ready) || engine.pressed {
-            return false;
-        }
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return false;
         };
-        let Some(len) = conn.fill_plain(event.ready, engine, buffer) else {
-            self.tell_eof(token);
-            return true;
-        };
+        if let Err(moved) = conn.receive_end(engine, buffer) {
+            return self.received_first(event, moved);
+        }
         let owner = conn.owner;
-        conn.begin_callback(engine);
-        let mut consumed = 0;
-        let outcome = guarded(core, "on_read", |core| {
-            let mut input = Input::new(&buffer[..len]);
-            let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
-            consumed = input.consumed().min(len);
-            outcome
-        });
+        conn.begin_plain_callback(engine);
+        engine.stats.callbacks += 1;
+        *offered = 0;
+        let mut input = Input::new(&[]);
+        let outcome = handler.on_eof(&mut Conn::new(core, owner, token), session, &mut input);
         let Core { conns, engine, .. } = core;
-        let Some(conn) = conns.get_mut(token) else {
-            return true;
-        };
-        if fault!(HalfAnswerLeaves) {
+        if let Some(conn) = conns.get_mut(token)
+            && !(outcome.is_ok() && conn.end_plain(engine))
+        {
+            conn.called_back(Some(outcome), engine);
             conn.ship(engine);
-        }
-        conn.called_back(outcome, engine);
-        conn.ship(engine);
-        if consumed < len {
-            conn.keep(&buffer[consumed..len], engine);
-        }
-        conn.settle(engine);
-        if !conn.is_open() || conn.wants_reading() {
-            let mut budget = Budget::of_a_turn(&self.core.engine);
-            budget.spend(len);
-            self.read_on(token, budget, false);
+            conn.settle(engine);
         }
         true
+    }
+
+    /// Goes on as the long way does after its first read.
+    fn go_on(&mut self, token: Token, got: Option<usize>) -> bool {
+        match got {
+            Some(len) => {
+                if self.offer_shared(token, len) {
+                    self.read_after_first(token, len);
+                }
+            }
+            None => self.tell_eof(token),
+        }
+        true
+    }
+
+    /// The rest of a turn's share, of which one read was for `len` bytes.
+    fn read_after_first(&mut self, token: Token, len: usize) {
+        let mut budget = Budget::of_a_turn(&self.core.engine);
+        budget.spend(len);
+        self.read_on(token, budget, false);
+    }
+
+    /// What went through the guard of the short way.
+    #[cold]
+    fn read_panicked(&mut self, offered: usize, payload: Box<dyn Any + Send>) {
+        let Core { conns, engine, .. } = &mut self.core;
+        let token = engine.current;
+        if token == NOBODY {
+            // Nobody's callback was running: the fault is the loop's own, and nothing to hide.
+            resume_unwind(payload);
+        }
+        // The end is told once, and nothing is read after it.
+        let at_end = conns
+            .get(token)
+            .is_some_and(|conn| conn.has(Flags::EOF_TOLD));
+        let name = if at_end { "on_eof" } else { "on_read" };
+        engine.panicked(name, words_of(payload.as_ref()));
+        self.exchanged(token, None, offered, 0);
     }
 
     #[inline(never)]
@@ -819,6 +996,10 @@ impl<H: Handler> Reactor<H> {
             self.settle(token);
         }
         let mut budget = self.core.engine.config.datagram_budget;
+        let socket = self.core.sockets.get(token);
+        if socket.is_some_and(PacketSocket::merges) {
+            return self.serve_merged(token, budget);
+        }
         while let Some(n) = self.receive(token, &mut budget) {
             for at in 0..n {
                 self.offer_datagram(token, at);
@@ -933,13 +1114,16 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn serve_watch(&mut self, token: Token) {
-        let Some(watch) = self.core.watches.get_mut(token) else {
+        let Core {
+            watches, engine, ..
+        } = &mut self.core;
+        let Some(watch) = watches.get_mut(token) else {
             return;
         };
         watch.left_ready();
         let owner = watch.owner;
         let Some(ready) = watch.take_ready() else {
-            return;
+            return watch.ask_if_due(engine);
         };
         let Self { handler, core, .. } = self;
         guarded(core, "on_ready", |core| {
@@ -949,7 +1133,7 @@ impl<H: Handler> Reactor<H> {
             watches, engine, ..
         } = core;
         if let Some(watch) = watches.get_mut(token) {
-            watch.ask_again(ready, engine);
+            watch.ask_again(engine);
         }
     }
 
@@ -991,7 +1175,7 @@ impl<H: Handler> Reactor<H> {
     }
 
     /// Asks the handler whether it wants this client; registers it if so.
-    fn admit(&mut self, listener: Token, fd: Fd, peer: Addr) {
+    fn admit(&mut self, listener: Token, fd: Fd, peer: Remote) {
         let Self {
             handler,
             sessions,
@@ -1064,18 +1248,17 @@ impl<H: Handler> Reactor<H> {
             conn.set(Flags::SHUTDOWN);
             conn.make_ready(engine);
         }
-        conn.arm(engine);
+        conn.arm_new(engine);
         conn.settle(engine);
     }
 
     /// No session, so no `on_close`.
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
-        if let Some(conn) = self.core.remove_conn(token)
-            && !fault!(RefusedNotClosed)
-        {
-            conn.retire(CloseReason::Local, &mut self.core.engine);
+        if fault!(RefusedNotClosed) {
+            return self.core.conns.vacate(token);
         }
+        self.core.retire_conn(token, CloseReason::Local);
     }
 
     /// Before anybody is accepted, if that time had run out when this turn began.
@@ -1248,6 +1431,7 @@ impl<H: Handler> Reactor<H> {
     /// has moved is not due any more. What was due is known since the clock was read: a
     /// timer set for the past since then waits for the next turn.
     fn fire_timers(&mut self) {
+        self.core.file_young();
         while let Some((_, token)) = self.core.engine.wheel.pop_due() {
             match token.kind() {
                 Some(Kind::Conn) => {
@@ -1396,13 +1580,20 @@ impl<H: Handler> Reactor<H> {
             core,
             ..
         } = self;
-        let Some(conn) = core.remove_conn(token) else {
-            // Nobody is told of a datagram socket: the handler has closed it.
+        // Nobody is told of a datagram socket: the handler has closed it.
+        if token.kind() == Some(Kind::Socket) {
             return core.drop_socket(token);
+        }
+        let Some(Retired {
+            owner,
+            origin,
+            closed,
+        }) = core.retire_conn(token, reason)
+        else {
+            return;
         };
         core.engine.stats.closed += 1;
-        let (owner, origin) = (conn.owner, conn.origin);
-        let closed = conn.retire(reason, &mut core.engine);
+        core.engine.note_end(token, &closed.reason);
         let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
             return;
         };
@@ -1415,14 +1606,16 @@ impl<H: Handler> Reactor<H> {
         guarded(core, "on_close", |core| {
             handler.on_close(&mut Context::new(core, owner), session, &closed);
         });
-        core.dialed_ended(origin, closed.id);
+        if origin.kind() == Some(Kind::Dial) {
+            core.dialed_ended(origin, closed.id);
+        }
     }
 
     // For the simulated world.
 
     /// Whether the next turn would wait, if the kernel had nothing to report.
     pub(crate) fn is_idle(&mut self) -> bool {
-        self.core.engine.wait(None, self.inbox.is_rung()) != Some(Duration::ZERO)
+        self.core.engine.wait(NEVER, self.inbox.is_rung()) != 0
     }
 
     pub(crate) fn core(&mut self) -> &mut Core {
@@ -1521,7 +1714,7 @@ fn call_socket(
 fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) -> R) -> Option<R> {
     let engine = &mut core.engine;
     engine.stats.callbacks += 1;
-    let began = engine.times_callbacks.then(|| engine.kernel.nanos());
+    let began = engine.times_callbacks.then(|| engine.callback_begins(name));
     let outcome = match engine.config.panic_policy {
         PanicPolicy::Isolate if fault!(PanicEndsLoop) => Ok(call(core)),
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),

@@ -39,7 +39,8 @@
 //! - Readiness is edge-triggered as on a real system, and never repeated: what the loop
 //!   forgets stays forgotten, and [`World::check`] says so.
 //! - Deadlines fire in their order, and virtual time costs no real time.
-//! - Every panic while a world is alive is followed by a line with its seed.
+//! - Every panic while a world is alive is followed by its seed and the end of its
+//!   [trace](World::trace).
 //!
 //! # What is simpler than on a real host
 //!
@@ -49,8 +50,14 @@
 //! itself, and every interface is the loopback. Unix sockets have every directory, and
 //! announce room as soon as there is any (Linux: three quarters). Raw IP is not permitted.
 //!
-//! Real descriptors have no place in it: adopting, watching, detaching and passing them is
-//! refused with ENOTSUP (an inherited listener with ENOTSOCK).
+//! # Descriptors
+//!
+//! Those that are watched and those that are passed are real: a pipe of which the test has
+//! the other end. A watched one is looked at whenever the loop polls and never waited for, so
+//! that only who runs the world decides when it becomes ready. A connection that is detached
+//! leaves as a descriptor that only stands for it: adopted, it is that connection again;
+//! dropped, it is closed. Real sockets have no place here: adopting one, and duplicating a
+//! listener, is refused with ENOTSUP (an inherited listener with ENOTSOCK).
 
 use std::fmt;
 use std::io;
@@ -66,7 +73,7 @@ use crate::error::Error;
 use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::kernel::sim::{Peer, SimKernel, Trace};
-use crate::kernel::{Errno, Kernel};
+use crate::kernel::{AnyKernel, Errno, Kernel};
 use crate::listener::Listen;
 use crate::reactor::{Reactor, Turn};
 use crate::stats::Stats;
@@ -91,16 +98,24 @@ const TRACE_SHOWN: usize = 40;
 /// Nothing happens by itself: [`run`](Self::run) and [`advance`](Self::advance) let the
 /// loop turn, everything else only prepares or looks.
 pub struct World<H: Handler> {
+    /// Dropped first, so that the end of the loop is not in what it tells.
+    witness: Witness,
     reactor: Reactor<H>,
-    seed: Seed,
     stopped: bool,
 }
 
 /// The other end of a connection: a client, as [`World::connect`] names it, or whoever
 /// the loop has dialed, as [`World::dialed`] does. Valid as long as its world, and there
 /// only.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Client(Peer);
+
+/// As the trace names it.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
 
 /// A way into the trace of a world, for the handler that runs in it: see [`World::diary`].
 ///
@@ -145,12 +160,19 @@ impl<H: Handler> World<H> {
             panic!("{error}");
         }
         let kernel = SimKernel::new(seed);
-        kernel.set_trace(true);
-        Self {
-            reactor: Reactor::on_kernel(handler, config, Box::new(kernel)),
-            seed: Seed(seed),
+        let witness = Witness {
+            seed,
+            trace: kernel.diary(),
+            heard: false,
+        };
+        let reactor = Reactor::on_kernel(handler, config, AnyKernel::Other(Box::new(kernel)));
+        let mut world = Self {
+            reactor,
+            witness,
             stopped: false,
-        }
+        };
+        world.set_trace(true);
+        world
     }
 
     /// Begins a graceful stop, as [`Handle::shutdown`] does, and lets the loop turn until
@@ -167,7 +189,8 @@ impl<H: Handler> World<H> {
         if !self.stopped {
             self.fail("the loop outlived the grace of its shutdown");
         }
-        if self.open_descriptors() > 0 {
+        // A watch holds no loop up; it ends with the reactor.
+        if self.open_descriptors() > self.kernel().watched_descriptors() {
             self.fail("descriptors are open after the end");
         }
     }
@@ -382,6 +405,43 @@ impl<H: Handler> World<H> {
         self.kernel().peer_received(client.0)
     }
 
+    /// Lets the loop [`run`](Self::run), and then compares what the client has received since
+    /// this was last asked.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use windlass::sim::World;
+    /// # use windlass::{Conn, Handler, ListenerId};
+    /// # struct Greeter;
+    /// # impl Handler for Greeter {
+    /// #     type Session = ();
+    /// #     fn on_accept(&mut self, conn: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+    /// #         conn.write(b"hello\r\n");
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// let mut world = World::new(1, Greeter);
+    /// let addr = world.listen("127.0.0.1:7");
+    /// let client = world.connect(addr);
+    /// world.expect(client, "hello\r\n");
+    /// world.expect(client, ""); // and no more
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// It is something else: both are shown as text. Or as [`run`](Self::run).
+    #[track_caller]
+    pub fn expect(&mut self, client: Client, bytes: impl AsRef<[u8]>) {
+        self.run();
+        let (expected, received) = (bytes.as_ref(), self.received(client));
+        if received != expected {
+            let (expected, received) = (expected.escape_ascii(), received.escape_ascii());
+            self.fail(&format!(
+                "{client:?} received\n    \"{received}\"\n  and should have received\n    \"{expected}\""
+            ));
+        }
+    }
+
     /// Whether the client has read everything up to the server's FIN.
     pub fn saw_eof(&mut self, client: Client) -> bool {
         self.kernel().peer_saw_eof(client.0)
@@ -494,21 +554,41 @@ impl<H: Handler> World<H> {
         self.kernel().clear_calls();
     }
 
-    /// Descriptors that the loop has open.
+    /// Descriptors that the loop has open, watched ones included.
     pub fn open_descriptors(&mut self) -> usize {
         self.kernel().open_descriptors()
     }
 
-    /// The last calls that the loop made and the last things that clients did, oldest
-    /// first, each with its time.
+    /// What has happened, the last 4,096 lines of it, oldest first, each with its time: turn
+    /// by turn, what the kernel was asked and what it said, which callback ran, how
+    /// connections ended, and what clients did. For people: how it reads may change.
+    ///
+    /// ```
+    /// # use std::io;
+    /// # use windlass::sim::World;
+    /// # use windlass::{Conn, Handler, ListenerId};
+    /// # struct App;
+    /// # impl Handler for App {
+    /// #     type Session = ();
+    /// #     fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> { Ok(()) }
+    /// # }
+    /// let mut world = World::new(1, App);
+    /// let addr = world.listen("127.0.0.1:7");
+    /// let client = world.connect(addr);
+    /// world.send(client, b"hello");
+    /// world.run();
+    /// assert!(world.trace().iter().any(|line| line.contains("-> on_read Conn(0.1)")));
+    /// ```
     pub fn trace(&mut self) -> Vec<String> {
         self.kernel().trace()
     }
 
     /// Whether a trace is kept, which is the dearest part of a small world. On at first; a
     /// test that runs thousands of seeds keeps none, and runs the seed that failed again.
+    /// What was kept is forgotten.
     pub fn set_trace(&mut self, on: bool) {
         self.kernel().set_trace(on);
+        self.reactor.core().engine.set_traced(on);
     }
 
     /// What a handler writes its own lines into, between those of [`trace`](Self::trace).
@@ -570,12 +650,15 @@ impl<H: Handler> World<H> {
             }
         }
         if let Err(text) = self.check() {
+            self.witness.heard = true;
             panic!("{text}");
         }
     }
 
     #[track_caller]
     fn turn_before(&mut self, horizon: Instant) {
+        let turn = self.reactor.core().engine.stats.turns + 1;
+        self.witness.trace.note(|| format!("turn {turn}"));
         self.kernel().set_horizon(Some(horizon));
         match self.reactor.turn(None) {
             Ok(turn) => self.stopped = turn == Turn::Stopped,
@@ -599,36 +682,53 @@ impl<H: Handler> World<H> {
     #[track_caller]
     fn fail(&mut self, what: &str) -> ! {
         let text = self.describe(what);
+        self.witness.heard = true;
         panic!("{text}");
     }
 
-    fn describe(&mut self, what: &str) -> String {
-        let trace = self.trace();
-        let shown = &trace[trace.len().saturating_sub(TRACE_SHOWN)..];
-        let seed = self.seed.0;
-        format!(
-            "in the world of seed {seed}:\n  {what}\nthe last calls:\n  {}",
-            shown.join("\n  ")
-        )
+    fn describe(&self, what: &str) -> String {
+        let seed = self.witness.seed;
+        let last = self.witness.last();
+        format!("in the world of seed {seed}:\n  {what}\n{last}")
     }
 }
 
 impl<H: Handler> fmt::Debug for World<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
-            .field("seed", &self.seed.0)
+            .field("seed", &self.witness.seed)
             .field("reactor", &self.reactor)
             .finish_non_exhaustive()
     }
 }
 
-/// Tells its number when somebody panics while the world is alive.
-struct Seed(u64);
+/// Tells the seed of a world, and what has happened there, when somebody panics while it is
+/// alive.
+struct Witness {
+    seed: u64,
+    trace: Arc<Trace>,
+    /// The panic itself has told everything.
+    heard: bool,
+}
 
-impl Drop for Seed {
+impl Witness {
+    /// The end of the trace, as it is printed.
+    fn last(&self) -> String {
+        let trace = self.trace.lines();
+        if trace.is_empty() {
+            return "no trace was kept".to_owned();
+        }
+        let shown = &trace[trace.len().saturating_sub(TRACE_SHOWN)..];
+        let count = shown.len();
+        format!("the last {count} lines of its trace:\n{}", shown.join("\n"))
+    }
+}
+
+impl Drop for Witness {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("windlass::sim: this world had the seed {}", self.0);
+        if std::thread::panicking() && !self.heard {
+            let (seed, last) = (self.seed, self.last());
+            eprintln!("windlass::sim: this world had the seed {seed}; {last}");
         }
     }
 }
@@ -762,6 +862,8 @@ mod tests {
     fn a_connection_without_a_deadline_in_the_wheel_is_found() {
         let (mut world, _) = served();
         conn(&mut world).unfiled();
+        assert_eq!(world.check(), Ok(()), "it is young, and will be filed");
+        world.reactor.core().engine.young.take();
         assert_broken(&mut world, "its deadline is not in the wheel");
     }
 

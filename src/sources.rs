@@ -125,6 +125,29 @@ impl<T: Named> Slots<T> {
         Some(source)
     }
 
+    /// As [`remove`](Self::remove), for a tenant that nobody wants: it is dropped where it is.
+    #[inline]
+    pub(crate) fn vacate(&mut self, token: Token) {
+        let index = token.index();
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        if !matches!(slot, Slot::Held(source) if source.token() == token) {
+            return;
+        }
+        let step = u32::from(!fault!(GenerationKept));
+        let generation = token.generation().wrapping_add(step);
+        *slot = Slot::Vacant {
+            generation,
+            next: self.free,
+        };
+        // Zero: all generations have been there. The slot is left out of the chain for ever.
+        if generation != 0 {
+            self.free = index as u32;
+        }
+        self.len -= 1;
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

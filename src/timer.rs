@@ -5,7 +5,10 @@
 
 use std::num::NonZeroU32;
 
+use self::lists::{Chunks, List, SPOTS, Spot};
 use crate::token::Token;
+
+mod lists;
 
 /// Nanoseconds since the epoch of the loop; they last for 584 years.
 pub(crate) type Nanos = u64;
@@ -34,12 +37,11 @@ const PAST: usize = FAR + 1;
 const DUE: usize = FAR + 2;
 const LISTS: usize = FAR + 3;
 
-/// Written where a list's number would stand: the node is on the free list.
-const FREE: u16 = u16::MAX;
-
-/// Ends a list. No node has this index: tokens have 28 bits of index in each of three
-/// kinds, so the loop runs out of names long before the wheel runs out of nodes.
-const NIL: u32 = u32::MAX;
+/// Empty spots that a list may have for each entry, and may have anyhow, before it is gone
+/// through.
+/// More would be memory; with fewer, whoever cancels would go through lists more often.
+const EMPTY_SHARE: u32 = 3;
+const EMPTY_LEAST: u32 = 16 * SPOTS as u32;
 
 /// A hierarchical timer wheel with a resolution of one millisecond.
 ///
@@ -81,18 +83,31 @@ const NIL: u32 = u32::MAX;
 /// become due with them. No sequence number is needed: entries of one tick always stand in the same
 /// list, lists grow at the back, and a cascade walks from the front.
 ///
+/// # Where an entry is
+///
+/// What is known of an entry is in its node, and a list is a row of the numbers of nodes, four
+/// bytes each. Taking an entry out empties its spot in that row. With a million entries almost
+/// every look at a node is one into far memory; so a cancel makes one such look and a nearer
+/// one, where a list linked through its nodes would take three, and whoever goes through a list
+/// knows all nodes in advance, instead of each from the one before.
+///
+/// A list whose last entry is taken out is given up at once. One with more empty spots than
+/// [`EMPTY_SHARE`] for each entry, and than [`EMPTY_LEAST`], is gone through and written anew.
+///
 /// # Costs
 ///
 /// | call                              | cost                                          |
 /// |-----------------------------------|-----------------------------------------------|
-/// | `insert`, `cancel`, `refile`, `at`| constant                                      |
+/// | `insert`, `at`                    | constant                                      |
+/// | `cancel`, `refile`                | constant on average, see above                |
 /// | `next`                            | one word per level                            |
 /// | `advance`                         | entries fired and cascaded, not time elapsed  |
-/// | `pop_due`                         | constant                                      |
+/// | `pop_due`                         | constant on average                           |
 ///
 /// Once filed, an entry cascades at most once per level, and on the far list once per era
-/// of 139 years. A node takes 32 bytes and is used again; the memory is that of the highest
-/// number of entries ever held at once.
+/// of 139 years. An entry takes 24 bytes for its node and 4 for its spot, and empty spots are
+/// bounded as above; both are used again. The memory is that of the highest number of entries
+/// ever held at once.
 ///
 /// # Entries
 ///
@@ -107,12 +122,13 @@ pub(crate) struct Wheel {
     /// One bit per slot that is not empty, one word per level.
     occupied: [u64; LEVELS],
     lists: Box<[List; LISTS]>,
+    chunks: Chunks,
     nodes: Vec<Node>,
-    /// Head of the chain of unused nodes.
-    free: u32,
+    /// The first of the chain of unused nodes.
+    free: Place,
     len: usize,
-    /// What was found when somebody asked for the next time to look, and whether an entry has
-    /// moved since.
+    /// What was found when somebody asked for the next time to look, and whether a list has
+    /// another earliest time since.
     next: Option<Nanos>,
     changed: bool,
 }
@@ -146,8 +162,9 @@ impl Wheel {
             tick: 0,
             occupied: [0; LEVELS],
             lists: Box::new([List::EMPTY; LISTS]),
+            chunks: Chunks::with_room(room),
             nodes: Vec::with_capacity(room),
-            free: NIL,
+            free: Place::END,
             len: 0,
             next: None,
             changed: false,
@@ -156,8 +173,21 @@ impl Wheel {
 
     /// Files `token` to fire at `at`; if that time has come, at the next `advance`.
     pub(crate) fn insert(&mut self, at: Nanos, token: Token) -> Entry {
-        let index = self.allocate(at, token);
-        self.push(self.list_of_new(at), index);
+        let list = self.list_of_new(at);
+        let index = self.free.next().unwrap_or(self.nodes.len() as u32);
+        let node = Node {
+            at,
+            token,
+            spot: self.append(list, index, at),
+            place: Place::on(list),
+        };
+        match self.nodes.get_mut(index as usize) {
+            Some(unused) => {
+                self.free = unused.place;
+                *unused = node;
+            }
+            None => self.nodes.push(node),
+        }
         self.len += 1;
         Entry::of(index)
     }
@@ -165,8 +195,8 @@ impl Wheel {
     /// Takes the entry out, also when it is due and not yet popped. It is void from now on.
     pub(crate) fn cancel(&mut self, entry: Entry) {
         if self.is_live(entry) {
-            self.unlink(entry.index());
-            self.release(entry.index());
+            let (spot, list) = self.release(entry.index());
+            self.strike(spot, list);
         }
     }
 
@@ -174,16 +204,20 @@ impl Wheel {
     /// that is due and not yet popped will not be popped in this round.
     pub(crate) fn refile(&mut self, entry: Entry, at: Nanos) {
         if self.is_live(entry) {
-            self.unlink(entry.index());
-            self.node_mut(entry.index()).at = at;
-            self.push(self.list_of_new(at), entry.index());
+            let index = entry.index();
+            let Node { spot, place, .. } = *self.node(index);
+            self.strike(spot, place.list());
+            let list = self.list_of_new(at);
+            let spot = self.append(list, index, at);
+            let node = self.node_mut(index);
+            (node.at, node.spot, node.place) = (at, spot, Place::on(list));
         }
     }
 
     /// The time the entry was last filed for, to the nanosecond.
     pub(crate) fn at(&self, entry: Entry) -> Nanos {
         debug_assert!(
-            self.node(entry.index()).list != FREE,
+            !self.node(entry.index()).place.is_unused(),
             "a void entry was asked for"
         );
         self.node(entry.index()).at
@@ -238,14 +272,20 @@ impl Wheel {
     /// Takes the first due entry out and hands it over; the `Entry` is void from now on.
     /// Entries inserted or refiled since the last `advance` are not among them.
     pub(crate) fn pop_due(&mut self) -> Option<(Entry, Token)> {
-        let index = self.list(DUE).head;
-        if index == NIL {
-            return None;
-        }
+        let index = self.chunks.pop(&mut self.lists[DUE])?;
         let token = self.node(index).token;
-        self.unlink(index);
         self.release(index);
+        let due = self.list_mut(DUE);
+        due.live -= 1;
+        if due.is_empty() {
+            self.give_up(DUE);
+        }
         Some((Entry::of(index), token))
+    }
+
+    /// Whether [`pop_due`](Self::pop_due) would answer an entry.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.list(DUE).is_empty()
     }
 
     /// Entries in the wheel, those due and not yet popped included.
@@ -261,7 +301,7 @@ impl Wheel {
 
     /// A void entry is a bug of its owner: loud in a debug build, without effect otherwise.
     fn is_live(&self, entry: Entry) -> bool {
-        let live = self.node(entry.index()).list != FREE;
+        let live = !self.node(entry.index()).place.is_unused();
         debug_assert!(live, "a void entry was used");
         live
     }
@@ -281,14 +321,26 @@ impl Wheel {
 
     /// Files the entries of one list anew, from the front, now that the wheel's tick moved.
     fn spread(&mut self, list: usize) {
-        let mut index = self.take(list);
-        while index != NIL {
-            let Node { at, next, .. } = *self.node(index);
-            let tick = tick_after(at);
-            let due = list == PAST || tick <= self.tick;
-            let target = if due { DUE } else { self.slot_of(tick) };
-            self.push(target, index);
-            index = next;
+        let entries = self.take(list);
+        self.sift(entries, (list == PAST).then_some(DUE));
+    }
+
+    /// Files some entries, in order: on one list, or each on the one that follows from its time.
+    fn sift(&mut self, mut entries: List, to: Option<usize>) {
+        let (mut gathered, mut times) = ([0; SPOTS], [NEVER; SPOTS]);
+        while let Some(chunk) = self.chunks.take_first(&mut entries) {
+            let numbers = chunk.numbers(&mut gathered);
+            // All nodes are looked at before anything is done about one, so that none of these
+            // looks waits for another.
+            for (time, &index) in times.iter_mut().zip(numbers) {
+                *time = self.node(index).at;
+            }
+            for (&at, &index) in times.iter().zip(numbers) {
+                let list = to.unwrap_or_else(|| self.list_at(tick_after(at)));
+                let spot = self.append(list, index, at);
+                let node = self.node_mut(index);
+                (node.spot, node.place) = (spot, Place::on(list));
+            }
         }
     }
 
@@ -297,6 +349,15 @@ impl Wheel {
             PAST
         } else {
             self.slot_of(tick_after(at))
+        }
+    }
+
+    /// Where an entry for any tick belongs.
+    fn list_at(&self, tick: u64) -> usize {
+        if tick <= self.tick {
+            DUE
+        } else {
+            self.slot_of(tick)
         }
     }
 
@@ -312,90 +373,54 @@ impl Wheel {
         level as usize * SLOTS + slot
     }
 
-    /// Empties a list and returns its first node; the nodes stay chained by `next`.
-    fn take(&mut self, list: usize) -> u32 {
+    /// Empties a list, and hands over what was in it.
+    fn take(&mut self, list: usize) -> List {
         self.changed = true;
         self.mark_empty(list);
-        std::mem::replace(self.list_mut(list), List::EMPTY).head
+        std::mem::replace(self.list_mut(list), List::EMPTY)
     }
 
-    /// Appends a node that is on no list.
-    fn push(&mut self, list: usize, index: u32) {
+    /// Appends an entry, whose node is to remember the spot.
+    fn append(&mut self, number: usize, index: u32, at: Nanos) -> Spot {
+        let list = &mut self.lists[number];
+        if list.is_empty() || at < list.earliest {
+            list.earliest = at;
+            self.changed = true;
+            if let Some(bits) = self.occupied.get_mut(number / SLOTS) {
+                *bits |= 1 << (number % SLOTS);
+            }
+        }
+        self.chunks.push(list, index)
+    }
+
+    /// Takes an entry off its list.
+    fn strike(&mut self, spot: Spot, number: usize) {
+        self.chunks.strike(spot);
+        let list = &mut self.lists[number];
+        list.live -= 1;
+        list.struck += 1;
+        if list.live == 0 {
+            self.give_up(number);
+        } else if list.struck > EMPTY_LEAST && list.struck / EMPTY_SHARE > list.live {
+            let entries = self.take(number);
+            self.sift(entries, Some(number));
+        }
+    }
+
+    /// A list without an entry: what is left are empty spots.
+    fn give_up(&mut self, number: usize) {
         self.changed = true;
-        let tail = self.list(list).tail;
-        let node = self.node_mut(index);
-        node.list = list as u16;
-        node.prev = tail;
-        node.next = NIL;
-        let at = node.at;
-        if tail == NIL {
-            self.list_mut(list).head = index;
-            self.mark_occupied(list);
-        } else {
-            self.node_mut(tail).next = index;
-        }
-        let list = self.list_mut(list);
-        list.tail = index;
-        list.earliest = list.earliest.min(at);
+        self.mark_empty(number);
+        self.chunks.clear(&mut self.lists[number]);
     }
 
-    /// Takes a node off the list it is on.
-    fn unlink(&mut self, index: u32) {
-        self.changed = true;
-        let Node {
-            prev, next, list, ..
-        } = *self.node(index);
-        let list = usize::from(list);
-        if prev == NIL {
-            self.list_mut(list).head = next;
-        } else {
-            self.node_mut(prev).next = next;
-        }
-        if next == NIL {
-            self.list_mut(list).tail = prev;
-        } else {
-            self.node_mut(next).prev = prev;
-        }
-        if self.list(list).is_empty() {
-            *self.list_mut(list) = List::EMPTY;
-            self.mark_empty(list);
-        }
-    }
-
-    /// A node that is on no list: a used one if there is one.
-    fn allocate(&mut self, at: Nanos, token: Token) -> u32 {
-        let node = Node {
-            at,
-            token,
-            prev: NIL,
-            next: NIL,
-            list: FREE,
-        };
-        let index = self.free;
-        if index == NIL {
-            debug_assert!(self.nodes.len() < NIL as usize);
-            self.nodes.push(node);
-            return (self.nodes.len() - 1) as u32;
-        }
-        self.free = self.node(index).next;
-        *self.node_mut(index) = node;
-        index
-    }
-
-    /// Gives an unlinked node back.
-    fn release(&mut self, index: u32) {
-        let next = self.free;
-        let node = self.node_mut(index);
-        node.list = FREE;
-        node.next = next;
-        self.free = index;
+    /// Gives the node of an entry back; answers where the entry stands, or stood.
+    fn release(&mut self, index: u32) -> (Spot, usize) {
         self.len -= 1;
-    }
-
-    fn mark_occupied(&mut self, list: usize) {
-        if let Some(bits) = self.occupied.get_mut(list / SLOTS) {
-            *bits |= 1 << (list % SLOTS);
-        }
+        let next = std::mem::replace(&mut self.free, Place::unused(index));
+        let node = self.node_mut(index);
+        let place = std::mem::replace(&mut node.place, next);
+        (node.spot, place.list())
     }
 
     fn mark_empty(&mut self, list: usize) {
@@ -425,34 +450,42 @@ impl Wheel {
 struct Node {
     at: Nanos,
     token: Token,
-    prev: u32,
-    next: u32,
-    /// The list this node is on, or `FREE`.
-    list: u16,
+    /// Where on its list its number stands.
+    spot: Spot,
+    place: Place,
 }
 
 /// A million of them are a normal day.
-const _: () = assert!(size_of::<Node>() == 32);
-const _: () = assert!(LISTS < FREE as usize);
+const _: () = assert!(size_of::<Node>() == 24);
 
-/// A doubly linked list of nodes.
-struct List {
-    head: u32,
-    tail: u32,
-    /// No entry of the list is earlier. Not raised when the earliest entry leaves: finding
-    /// the second earliest would mean walking the list.
-    earliest: Nanos,
-}
+/// What a node is used for: the number of the list that it is on, or that of the next unused
+/// node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place(u32);
 
-impl List {
-    const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-        earliest: NEVER,
-    };
+impl Place {
+    /// Unused, and there is no other. No node has the number that would stand here.
+    const END: Self = Self(u32::MAX);
+    const UNUSED: u32 = 1 << 31;
 
-    fn is_empty(&self) -> bool {
-        self.head == NIL
+    fn on(list: usize) -> Self {
+        Self(list as u32)
+    }
+
+    fn unused(next: u32) -> Self {
+        Self(Self::UNUSED | next)
+    }
+
+    fn is_unused(self) -> bool {
+        self.0 & Self::UNUSED != 0
+    }
+
+    fn list(self) -> usize {
+        self.0 as usize
+    }
+
+    fn next(self) -> Option<u32> {
+        (self != Self::END).then_some(self.0 & !Self::UNUSED)
     }
 }
 
@@ -753,6 +786,48 @@ mod tests {
             assert_eq!(fired_at(&mut wheel, round * MS), [1]);
         }
         assert_eq!(wheel.nodes.len(), 2);
+        assert!(wheel.chunks.count().0 <= 4);
+    }
+
+    #[test]
+    fn what_is_cancelled_or_moved_costs_no_memory_for_long() {
+        const KEPT: u64 = 100;
+        let mut wheel = Wheel::new();
+        let kept: Vec<_> = (0..KEPT).map(|n| insert(&mut wheel, HOUR, n)).collect();
+        for round in 0..100_000 {
+            let cancelled = insert(&mut wheel, HOUR, KEPT);
+            wheel.refile(kept[round % kept.len()], HOUR);
+            wheel.cancel(cancelled);
+        }
+        check_lists(&wheel);
+        assert!(wheel.chunks.count().0 < 60, "{:?}", wheel.chunks.count());
+        // Each was moved once more in the last round, in this order.
+        assert_eq!(fired_at(&mut wheel, HOUR), (0..KEPT).collect::<Vec<_>>());
+        assert_eq!(wheel.chunks.count().0, wheel.chunks.count().1);
+    }
+
+    #[test]
+    fn what_is_due_and_cancelled_in_the_middle_is_passed_over() {
+        const MANY: u64 = 200;
+        for every in [2, 3, 7, 31, 199] {
+            let mut wheel = Wheel::new();
+            let entries: Vec<_> = (0..MANY).map(|n| insert(&mut wheel, SECOND, n)).collect();
+            wheel.advance(SECOND);
+            let mut popped = Vec::new();
+            while let Some((_, token)) = wheel.pop_due() {
+                let number = number(token);
+                popped.push(number);
+                let next = number + 1;
+                if next < MANY && next.is_multiple_of(every) {
+                    wheel.cancel(entries[next as usize]);
+                }
+                check_lists(&wheel);
+            }
+            let expected: Vec<_> = (0..MANY)
+                .filter(|n| *n == 0 || !n.is_multiple_of(every))
+                .collect();
+            assert_eq!(popped, expected);
+        }
     }
 
     #[test]
@@ -1009,28 +1084,34 @@ mod tests {
         }
     }
 
-    /// Every entry stands on the list where it belongs, chained both ways and announced.
+    /// Every entry stands on the list where it belongs, once, and the lists are announced.
     fn check_lists(wheel: &Wheel) {
-        let mut seen = 0;
+        let (mut seen, mut chunks) = (0, 0);
         for number in 0..LISTS {
             let list = wheel.list(number);
             if let Some(bits) = wheel.occupied.get(number / SLOTS) {
                 assert_eq!(bits >> (number % SLOTS) & 1 == 0, list.is_empty());
             }
-            let (mut prev, mut index) = (NIL, list.head);
-            while index != NIL {
+            let (entries, has) = wheel.chunks.all(list);
+            chunks += has;
+            assert_eq!(entries.len() as u32, list.live);
+            assert!(list.struck <= EMPTY_LEAST.max(list.live * EMPTY_SHARE + EMPTY_SHARE));
+            assert_eq!(list.is_empty(), has == 0);
+            for (index, spot) in entries {
                 let node = wheel.node(index);
-                assert_eq!((node.prev, usize::from(node.list)), (prev, number));
+                assert_eq!(node.spot, spot);
+                assert!(!node.place.is_unused());
                 assert!(list.earliest <= node.at);
+                assert_eq!(node.place, Place::on(number));
                 if number < PAST {
                     assert_eq!(wheel.slot_of(tick_after(node.at)), number);
                 }
-                (prev, index) = (index, node.next);
                 seen += 1;
             }
-            assert_eq!(list.tail, prev);
         }
         assert_eq!(seen, wheel.len());
+        let (all, free) = wheel.chunks.count();
+        assert_eq!(all, chunks + free);
     }
 
     proptest! {

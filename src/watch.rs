@@ -63,6 +63,8 @@ pub(crate) struct Watching {
     /// What the kernel has said since the last `on_ready`.
     ready: Readiness,
     in_ready: bool,
+    /// The kernel could not be asked to say it again.
+    unasked: bool,
 }
 
 impl Named for Watching {
@@ -74,6 +76,14 @@ impl Named for Watching {
 impl Watching {
     pub(crate) fn fd(&self) -> Fd {
         self.fd
+    }
+
+    /// What it would be called for, at least.
+    pub(crate) fn asks_for(&self) -> Readiness {
+        match self.interest {
+            Interest::Read | Interest::ReadWrite => Readiness::READABLE,
+            Interest::Write => Readiness::WRITABLE,
+        }
     }
 
     pub(crate) fn note(&mut self, event: Event) {
@@ -90,16 +100,23 @@ impl Watching {
         (ready != Readiness::default()).then_some(Ready::new(ready))
     }
 
-    /// Asks the kernel to say again what is still so. If it can't, the next turn says it:
-    /// better once too often than never again.
-    pub(crate) fn ask_again(&mut self, said: Ready, engine: &mut Engine) {
+    /// Asks the kernel to say again what is still so. If it can't, the next turn asks: to
+    /// say what may be so no more would have the application wait in a read.
+    pub(crate) fn ask_again(&mut self, engine: &mut Engine) {
         let asked = engine.kernel.rewatch(self.fd, self.token, self.interest);
+        self.unasked = asked.is_err();
         if let Err(errno) = asked {
             log::debug!(target: "windlass::watch", "{:?}: {errno:?}", self.token);
-            self.ready.insert(said.0);
             if !std::mem::replace(&mut self.in_ready, true) {
                 engine.ready.push(self.token);
             }
+        }
+    }
+
+    /// As [`ask_again`](Self::ask_again), if that has failed before.
+    pub(crate) fn ask_if_due(&mut self, engine: &mut Engine) {
+        if self.unasked {
+            self.ask_again(engine);
         }
     }
 }
@@ -123,6 +140,7 @@ impl Core {
             interest,
             ready: Readiness::default(),
             in_ready: false,
+            unasked: false,
         });
         let Some(token) = made else {
             drop(engine.kernel.release(fd));

@@ -138,7 +138,7 @@ fn the_readme_shows_the_two_commands_first() {
     let first = readme.split("```").nth(1).unwrap();
     assert_eq!(
         first,
-        "text\ncargo run --release --example backlog\ncargo test\n"
+        "text\ncargo run --release --example backlog\ncargo test --all-features\n"
     );
 }
 

@@ -21,7 +21,7 @@ use util::{connect, eventually, ms};
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What ends in good order when a signal came, and how it is started as a server.
-const SERVERS: [(&str, &[&str]); 13] = [
+const SERVERS: &[(&str, &[&str])] = &[
     ("daytime", &["127.0.0.1:0"]),
     ("echo", &["127.0.0.1:0"]),
     ("echo", &["ok", "127.0.0.1:0"]),
@@ -35,6 +35,12 @@ const SERVERS: [(&str, &[&str]); 13] = [
     ("prefork", &["--workers", "2", "127.0.0.1:0"]),
     ("workers", &["--loops", "2", "127.0.0.1:0"]),
     ("workers", &["--reuse-port", "127.0.0.1:0"]),
+    #[cfg(feature = "tls")]
+    ("https", &["127.0.0.1:0"]),
+    #[cfg(feature = "tls")]
+    ("tls_echo", &["127.0.0.1:0"]),
+    #[cfg(feature = "tls")]
+    ("proxy", &["--tls", "127.0.0.1:0"]),
 ];
 
 // The command line.
@@ -51,7 +57,7 @@ fn each_example_says_how_it_is_used() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_one_line_with_a_hint_and_status_1() {
-    let nonsense: [(&str, &[&str]); 50] = [
+    let nonsense: &[(&str, &[&str])] = &[
         ("backlog", &["sometimes"]),
         ("backlog", &["--every", "0s"]),
         ("backlog", &["--every", "99999999999s"]),
@@ -102,8 +108,18 @@ fn a_command_line_that_makes_no_sense_is_one_line_with_a_hint_and_status_1() {
         ("udp", &["client", "--port", "many"]),
         ("workers", &["--loops", "0"]),
         ("workers", &["--loops"]),
+        #[cfg(feature = "tls")]
+        ("https", &["--cert"]),
+        #[cfg(feature = "tls")]
+        ("https", &["--cert", "only-one-of-two"]),
+        #[cfg(feature = "tls")]
+        ("tls_client", &["--name"]),
+        #[cfg(feature = "tls")]
+        ("tls_echo", &["127.0.0.1:0", "127.0.0.1:0"]),
+        #[cfg(not(feature = "tls"))]
+        ("proxy", &["--tls"]),
     ];
-    for (name, args) in nonsense {
+    for &(name, args) in nonsense {
         let end = Program::start(name, args).end();
         let (code, line) = end.failure();
         assert_eq!(code, Some(1), "{name} {args:?}: {end:?}");
@@ -132,7 +148,7 @@ fn a_port_in_use_is_one_line_and_status_1() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = held.local_addr().unwrap().to_string();
     let in_use = format!("listen tcp {taken}: bind: address already in use\n");
-    for (name, args) in SERVERS {
+    for &(name, args) in SERVERS {
         let (_, options) = args.split_last().unwrap();
         let args = [options, &[&taken]].concat();
         let end = Program::start(name, &args).end();
@@ -147,7 +163,7 @@ fn a_port_in_use_is_one_line_and_status_1() {
 
 #[test]
 fn each_server_ends_well_at_a_signal_with_a_client_connected() {
-    for (name, args) in SERVERS {
+    for &(name, args) in SERVERS {
         for signal in ["TERM", "INT"] {
             let (server, address, behind) = serving(name, args);
             let mut client = connect(address);
@@ -166,7 +182,7 @@ fn each_server_ends_well_at_a_signal_with_a_client_connected() {
 
 #[test]
 fn a_second_signal_ends_each_server_although_a_client_stays() {
-    for (name, args) in SERVERS {
+    for &(name, args) in SERVERS {
         let (server, address, _behind) = serving(name, args);
         let client = connect(address);
         let began = Instant::now();

@@ -9,19 +9,21 @@ mod util;
 #[path = "util/hosts.rs"]
 mod hosts;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hosts::{
-    Hosts, Missing, SWALLOWED, THERE, Wire, add_address, inside, ip, measured, replace,
+    HERE, Hosts, Missing, SWALLOWED, THERE, Wire, add_address, inside, ip, measured, replace,
     retransmissions,
 };
 use util::{KIB, PATIENCE, Recorder, assert_same, config, ms, pattern, serve_on};
 use windlass::{
-    Closed, Config, Conn, Context, Deadline, Dial, DialId, Error, Handler, Input, Listen, Reactor,
+    Bind, Closed, Config, Conn, Context, Datagram, Deadline, Dial, DialId, Error, Handler, Input,
+    Listen, Reactor, Socket,
 };
 
 /// The default of `Config::attempt_delay`.
@@ -37,6 +39,15 @@ const SILENCE: Duration = Duration::from_millis(300);
 const BAD_WIRE: Wire = Wire {
     delay: Duration::from_millis(20),
     loss: 3,
+    ..Wire::GOOD
+};
+
+/// One on which whatever can happen to a packet happens to some.
+const WORST_WIRE: Wire = Wire {
+    delay: Duration::from_millis(20),
+    loss: 2,
+    duplicate: 5,
+    reorder: 20,
 };
 
 /// What the loop has told, and when.
@@ -309,25 +320,101 @@ const STALL: Duration = Duration::from_secs(5);
 #[test]
 fn bytes_arrive_over_a_lossy_and_slow_path() {
     inside("bytes_arrive_over_a_lossy_and_slow_path", || {
-        let hosts = Hosts::joined(BAD_WIRE)?;
-        let echo = Recorder::echo().without_bytes();
-        let log = echo.log.clone();
-        let listen = Listen::new(at(THERE[0], 0)).unwrap();
-        let server = hosts.there(move || serve_on(impatient(), listen, echo));
-        let speech = pattern(SPEECH, 7);
-        let (began, told) = dial(impatient(), vec![Dial::from(server.addr)], &speech);
-        let heard = hear(&told, SPEECH);
-        measured(format_args!(
-            "{SPEECH} bytes both ways in {:?}",
-            began.elapsed()
-        ));
-        assert_same(&heard, &speech);
-        assert_eq!(log.count("timeout"), 0, "a deadline of the server fired");
-        let lost = retransmissions() + hosts.there(retransmissions);
-        assert!(lost > 0, "the path is not lossy");
-        assert!(told.try_recv().is_err(), "nothing but what was sent");
-        Ok(())
+        bytes_arrive_over(BAD_WIRE)
     });
+}
+
+#[test]
+fn bytes_arrive_over_a_path_that_repeats_and_mixes_packets() {
+    inside(
+        "bytes_arrive_over_a_path_that_repeats_and_mixes_packets",
+        || bytes_arrive_over(WORST_WIRE),
+    );
+}
+
+fn bytes_arrive_over(wire: Wire) -> Result<(), Missing> {
+    let hosts = Hosts::joined(wire)?;
+    let echo = Recorder::echo().without_bytes();
+    let log = echo.log.clone();
+    let listen = Listen::new(at(THERE[0], 0)).unwrap();
+    let server = hosts.there(move || serve_on(impatient(), listen, echo));
+    let speech = pattern(SPEECH, 7);
+    let (began, told) = dial(impatient(), vec![Dial::from(server.addr)], &speech);
+    let heard = hear(&told, SPEECH);
+    measured(format_args!(
+        "{SPEECH} bytes both ways in {:?}",
+        began.elapsed()
+    ));
+    assert_same(&heard, &speech);
+    assert_eq!(log.count("timeout"), 0, "a deadline of the server fired");
+    let lost = retransmissions() + hosts.there(retransmissions);
+    assert!(lost > 0, "the path is not lossy");
+    assert!(told.try_recv().is_err(), "nothing but what was sent");
+    Ok(())
+}
+
+/// How many datagrams are sent, their length, and the time between two.
+const DATAGRAMS: u64 = 400;
+const DATAGRAM: usize = 600;
+const BETWEEN: Duration = Duration::from_millis(1);
+
+#[test]
+fn datagrams_are_echoed_whole_however_the_path_loses_repeats_and_mixes_them() {
+    inside(
+        "datagrams_are_echoed_whole_however_the_path_loses_repeats_and_mixes_them",
+        || {
+            let hosts = Hosts::joined(WORST_WIRE)?;
+            let server = hosts.there(echo_datagrams);
+            let client = UdpSocket::bind((HERE[0], 0)).unwrap();
+            client.connect(server).unwrap();
+            client.set_read_timeout(Some(BETWEEN)).unwrap();
+            let mut came = Vec::new();
+            for number in 0..DATAGRAMS {
+                client.send(&pattern(DATAGRAM, number)).unwrap();
+                came.extend(next_number(&client));
+            }
+            client.set_read_timeout(Some(SILENCE)).unwrap();
+            came.extend(std::iter::from_fn(|| next_number(&client)));
+            let different = came.iter().collect::<BTreeSet<_>>().len();
+            let mixed = came.windows(2).filter(|pair| pair[1] < pair[0]).count();
+            let (lost, twice) = (DATAGRAMS as usize - different, came.len() - different);
+            measured(format_args!(
+                "of {DATAGRAMS} datagrams {lost} lost, {twice} repeated, {mixed} overtaken"
+            ));
+            assert!(lost > 0 && twice > 0 && mixed > 0, "the path is too good");
+            assert!(different > DATAGRAMS as usize / 2, "{lost} are too many");
+            Ok(())
+        },
+    );
+}
+
+/// The number of the next datagram that comes, if one does; its bytes must be those of one
+/// that was sent.
+fn next_number(client: &UdpSocket) -> Option<u64> {
+    let mut buffer = [0; 2 * DATAGRAM];
+    let len = client.recv(&mut buffer).ok()?;
+    let known = |number: &u64| buffer[..len] == pattern(DATAGRAM, *number);
+    Some((0..DATAGRAMS).find(known).expect("what nobody has sent"))
+}
+
+/// Serves on a thread of its own, which ends with the process.
+fn echo_datagrams() -> SocketAddr {
+    struct Echo;
+    impl Handler for Echo {
+        type Session = ();
+        fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {
+            socket.send_to(datagram.bytes(), datagram.from());
+        }
+    }
+    let (say, bound) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reactor = Reactor::new(Echo).unwrap();
+        let id = reactor.bind(Bind::from(at(THERE[0], 0))).unwrap();
+        let addr = reactor.socket(id).unwrap().local_addr().unwrap();
+        say.send(util::ip(addr)).unwrap();
+        reactor.run().unwrap();
+    });
+    bound.recv_timeout(PATIENCE).unwrap()
 }
 
 fn impatient() -> Config {

@@ -393,6 +393,49 @@ fn half_an_answer_does_not_leave_when_its_callback_panics() {
     assert_eq!(world.stats().buffered, 0);
 }
 
+/// Echoes, but for those who say so.
+struct Touchy;
+
+impl Handler for Touchy {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn on_read(
+        &mut self,
+        conn: &mut Conn<'_>,
+        _: &mut (),
+        input: &mut Input<'_>,
+    ) -> io::Result<()> {
+        panic_if(input.starts_with(b"panic"));
+        conn.write(input.take_all());
+        Ok(())
+    }
+}
+
+/// The events of a turn have one guard between them.
+#[test]
+fn a_panic_does_not_cost_the_others_the_events_of_their_turn() {
+    expect_panics();
+    let mut world = World::with_config(1, Touchy, Config::default());
+    let addr = world.listen("127.0.0.1:7");
+    let clients: Vec<_> = (0..9).map(|_| world.connect(addr)).collect();
+    world.run();
+    for (at, &client) in clients.iter().enumerate() {
+        world.send(client, if at % 3 == 1 { b"panic" } else { b"hello" });
+    }
+    world.run();
+    for (at, &client) in clients.iter().enumerate() {
+        let panicked = at % 3 == 1;
+        let expected: &[u8] = if panicked { b"" } else { b"hello" };
+        assert_eq!(world.received(client), expected);
+        assert_eq!(world.was_reset(client), panicked);
+    }
+    assert_eq!(world.stats().panics, 3);
+}
+
 /// A session that may be hard to get rid of.
 struct Fragile(bool);
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use windlass::sim::{Call, PacketClient, World};
-use windlass::{Addr, Bind, Context, Datagram, Delivery, Error, Handler, Socket, SocketId};
+use windlass::{Addr, Bind, Config, Context, Datagram, Delivery, Error, Handler, Socket, SocketId};
 
 const HERE: &str = "udp://127.0.0.1:7";
 const MS: Duration = Duration::from_millis(1);
@@ -251,4 +251,245 @@ fn unix_receivers_get_all_of_theirs_in_order_whoever_else_is_full() {
         }
         assert_eq!(world.socket(socket).unwrap().queued(), 0);
     }
+}
+
+// Datagrams that the kernel merges.
+
+/// Numbers without a pattern.
+fn below(state: &mut u64) -> impl FnMut(u64) -> u64 + '_ {
+    |limit| {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (*state >> 33) % limit
+    }
+}
+
+/// So many datagrams, in runs of one size: what may be merged, and what may not.
+fn runs(below: &mut impl FnMut(u64) -> u64, many: usize) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    while all.len() < many {
+        let size = [0, 1, 2, 7, 100, 1200][below(6) as usize];
+        for _ in 0..1 + below(150) {
+            let number = all.len() as u32;
+            all.push(
+                number
+                    .to_be_bytes()
+                    .into_iter()
+                    .cycle()
+                    .take(size)
+                    .collect(),
+            );
+        }
+    }
+    all
+}
+
+fn merging() -> Bind {
+    Bind::new(HERE).unwrap().gro(true).receive_buffer(1 << 30)
+}
+
+#[test]
+fn merged_datagrams_have_the_bounds_that_they_were_sent_with_whatever_the_split() {
+    for seed in 1..40 {
+        let mut state = seed;
+        let mut below = below(&mut state);
+        let mut config = Config::default();
+        config.datagram_budget = 1 + below(300) as usize;
+        config.datagram_batch = 1 + below(10) as usize;
+        let mut world = World::with_config(seed, Echo::default(), config);
+        let addr = world.bind(merging());
+        let clients = [5000, 5001].map(|port| world.packet_client(far(port)));
+        let (mut sent, mut from) = (Vec::new(), [Vec::new(), Vec::new()]);
+        for bytes in runs(&mut below, 1_500) {
+            // A run has its neighbours, and now and then somebody in between.
+            let who = usize::from(below(40) == 0);
+            world.send_datagram(clients[who], &addr, &bytes);
+            from[who].push(bytes.clone());
+            sent.push(bytes);
+            if below(300) == 0 {
+                world.run();
+            }
+        }
+        world.run();
+        assert_eq!(world.handler().heard, sent, "seed {seed}");
+        for (client, from) in clients.into_iter().zip(from) {
+            let came = bytes_of(world.received_datagrams(client));
+            assert_eq!(came, from, "seed {seed}");
+        }
+        world.shutdown(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_merged_burst_is_one_receive_call_and_as_many_datagrams_as_ever() {
+    for (gro, calls) in [(false, 8), (true, 1)] {
+        let mut world = World::new(7, Echo::default());
+        let addr = world.bind(Bind::new(HERE).unwrap().gro(gro));
+        let client = world.packet_client(far(5000));
+        world.clear_calls();
+        for number in 0..240_u8 {
+            world.send_datagram(client, &addr, &[number; 100]);
+        }
+        world.run();
+        assert_eq!(world.calls(Call::Receive), calls);
+        let stats = world.stats();
+        assert_eq!((stats.datagrams_received, stats.bytes_read), (240, 24_000));
+        assert_eq!(world.received_datagrams(client).len(), 240);
+    }
+}
+
+/// Stops the socket, in its own way, after each datagram whose number is asked for.
+struct Stops {
+    after: Box<dyn Fn(usize) -> bool + Send>,
+    close: bool,
+    heard: Vec<u8>,
+    truncated: usize,
+}
+
+impl Stops {
+    fn new(close: bool, after: impl Fn(usize) -> bool + Send + 'static) -> Self {
+        Self {
+            after: Box::new(after),
+            close,
+            heard: Vec::new(),
+            truncated: 0,
+        }
+    }
+}
+
+impl Handler for Stops {
+    type Session = ();
+
+    fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {
+        self.heard.push(datagram[0]);
+        self.truncated += usize::from(datagram.is_truncated());
+        if (self.after)(self.heard.len()) {
+            if self.close {
+                socket.close();
+            } else {
+                socket.pause();
+            }
+        }
+    }
+}
+
+fn send_numbers(world: &mut World<Stops>, socket: SocketId, many: u8) {
+    let addr = world.socket(socket).unwrap().local_addr().unwrap();
+    let client = world.packet_client(far(0));
+    for number in 0..many {
+        world.send_datagram(client, &addr, &[number; 10]);
+    }
+    world.run();
+}
+
+#[test]
+fn a_paused_socket_keeps_what_was_merged_and_goes_on_with_it() {
+    for every in 1..130 {
+        let stops = Stops::new(false, move |heard| heard.is_multiple_of(every));
+        let mut world = World::new(7, stops);
+        let socket = world.try_bind(merging()).unwrap();
+        send_numbers(&mut world, socket, 200);
+        let mut heard = 0;
+        while heard < 200 {
+            let now = world.handler().heard.len();
+            assert_eq!(now, 200.min(heard + every), "it stops at once");
+            heard = now;
+            world.advance(MS);
+            assert_eq!(world.handler().heard.len(), heard, "and stays so");
+            world.socket(socket).unwrap().resume();
+            world.run();
+        }
+        assert!(world.handler().heard.iter().copied().eq(0..200));
+        world.check().unwrap();
+    }
+}
+
+#[test]
+fn a_socket_closed_amid_what_was_merged_hears_nothing_more_and_gives_the_memory_back() {
+    for last in [1, 63, 64, 65, 199] {
+        let mut world = World::new(7, Stops::new(true, move |heard| heard == last));
+        let socket = world.try_bind(merging()).unwrap();
+        send_numbers(&mut world, socket, 200);
+        assert_eq!(world.handler().heard.len(), last);
+        assert_eq!(world.stats().buffered, 0);
+        world.shutdown(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn what_a_paused_socket_keeps_is_counted_until_it_is_closed() {
+    let mut world = World::new(7, Stops::new(false, |heard| heard == 10));
+    let socket = world.try_bind(merging()).unwrap();
+    send_numbers(&mut world, socket, 200);
+    assert_eq!(world.stats().buffered, 8 * 64 * 1024);
+    world.socket(socket).unwrap().close();
+    world.run();
+    assert_eq!(world.stats().buffered, 0);
+    assert_eq!(world.handler().heard.len(), 10);
+}
+
+#[test]
+fn a_merged_flood_leaves_the_others_their_turn() {
+    let mut config = Config::default();
+    config.datagram_budget = 10;
+    let mut world = World::with_config(7, Echo::default(), config);
+    let mut sockets = Vec::new();
+    for port in [7, 8] {
+        let bind = Bind::new(format!("udp://127.0.0.1:{port}")).unwrap();
+        sockets.push(world.bind(bind.gro(true)));
+    }
+    let client = world.packet_client(far(5000));
+    for addr in &sockets {
+        for _ in 0..100 {
+            world.send_datagram(client, addr, &[addr.port().unwrap() as u8]);
+        }
+    }
+    world.run();
+    let heard = &world.handler().heard;
+    assert_eq!(heard.len(), 200);
+    let longest = heard.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+    assert_eq!(longest, Some(10));
+}
+
+#[test]
+fn each_of_the_merged_is_cut_off_by_itself() {
+    let mut config = Config::default();
+    config.max_datagram = 4;
+    let mut world = World::with_config(7, Stops::new(false, |_| false), config);
+    let socket = world.try_bind(merging()).unwrap();
+    send_numbers(&mut world, socket, 200);
+    assert!(world.handler().heard.iter().copied().eq(0..200));
+    assert_eq!(world.handler().truncated, 200);
+    assert_eq!(world.socket(socket).unwrap().stats().truncated, 200);
+}
+
+#[test]
+fn an_error_amid_merged_datagrams_loses_none() {
+    for errno in [libc::ECONNREFUSED, libc::EINTR, libc::EAGAIN] {
+        let mut config = Config::default();
+        config.datagram_budget = 7;
+        let mut world = World::with_config(7, Echo::default(), config);
+        let addr = world.bind(merging());
+        let client = world.packet_client(far(5000));
+        world.faults().fail(Call::Receive, errno, 3);
+        let sent: Vec<_> = (0..200_u8).map(|it| vec![it; 5]).collect();
+        for bytes in &sent {
+            world.send_datagram(client, &addr, bytes);
+        }
+        world.run();
+        assert_eq!(world.handler().heard, sent, "errno {errno}");
+    }
+}
+
+#[test]
+fn who_cannot_merge_says_so_when_the_socket_is_opened() {
+    let mut world = World::new(7, Echo::default());
+    let unix = Bind::new("unixgram:///run/echo").unwrap().gro(true);
+    let error = world.try_bind(unix).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
+    world.faults().fail(Call::SetOption, libc::ENOPROTOOPT, 2);
+    assert!(world.try_bind(merging()).is_err(), "an old kernel");
+    world.faults().clear();
+    assert_eq!(world.open_descriptors(), 0);
 }

@@ -682,6 +682,23 @@ fn short_writes_go_on_where_they_ended() {
 }
 
 #[test]
+fn a_message_that_is_split_anywhere_on_either_way_arrives_whole() {
+    const MESSAGE: &[u8] = b"anywhere";
+    for cut in 1..MESSAGE.len() {
+        for most in 1..=MESSAGE.len() {
+            let (mut world, addr) = world();
+            world.faults().short_writes(Some(most));
+            let client = world.connect(addr);
+            world.send(client, &MESSAGE[..cut]);
+            world.expect(client, &MESSAGE[..cut]);
+            world.faults().short_reads(Some(most));
+            world.send(client, &MESSAGE[cut..]);
+            world.expect(client, &MESSAGE[cut..]);
+        }
+    }
+}
+
+#[test]
 fn an_error_of_a_write_ends_that_connection_with_its_errno_and_no_other() {
     let reset = [
         libc::ECONNRESET,

@@ -5,8 +5,8 @@
 //! Whoever breaks a promise is shown with its seed and what happened before, turn by turn:
 //!
 //! ```text
-//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture replay
-//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture worlds
+//! WINDLASS_SEED=0x2a cargo test --test worlds -- --nocapture --exact replay
+//! WINDLASS_SEEDS=100000 cargo test --release --test worlds -- --nocapture keep_every_promise
 //! ```
 //!
 //! Everything goes through the public interface, so it says nothing about how a promise is
@@ -26,8 +26,12 @@ use std::thread;
 
 use self::play::{Failure, Outcome, play};
 
+#[path = "worlds/annex.rs"]
+pub(crate) mod annex;
 #[path = "worlds/app.rs"]
 mod app;
+#[path = "worlds/aside.rs"]
+pub(crate) mod aside;
 #[path = "worlds/book.rs"]
 mod book;
 #[path = "worlds/dice.rs"]
@@ -36,6 +40,8 @@ mod dice;
 mod errands;
 #[path = "worlds/faults.rs"]
 mod faults;
+#[path = "worlds/guest.rs"]
+mod guest;
 #[path = "worlds/inside.rs"]
 mod inside;
 #[path = "worlds/judge.rs"]
@@ -68,18 +74,48 @@ const CORNERS: [&str; 45] = [
     "idle timeout", "write stall", "timer of a connection", "refused", "shed", "lost",
     "backoffs", "stale events", "discarded", "posted to gone", "datagrams dropped", "panics",
 ];
+/// The same of the worlds of the second kind.
+#[rustfmt::skip]
+const ANNEX_CORNERS: [&str; 20] = [
+    "on_accept", "on_connect", "on_read", "on_write", "on_eof", "on_timeout", "on_shutdown",
+    "on_close", "on_dial_error", "on_accept_error", "on_timer", "on_datagram", "on_ready",
+    "on_stop", "a descriptor comes", "detach", "adopt", "a listener's deadline",
+    "a callback panics", "a panic goes through",
+];
+/// The same of those of the third.
+const ASIDE_CORNERS: [&str; 3] = ["on_handshake", "a merged datagram", "Truncated"];
 /// Lines of the trace that are shown.
 const SHOWN: usize = 150;
 
 #[test]
 fn worlds_keep_every_promise() {
+    run_many(play, "replay", &CORNERS);
+}
+
+/// Unix sockets, records, descriptors, watches and groups, under a `Mux`.
+#[test]
+fn annexes_keep_every_promise() {
+    run_many(annex::play, "replay_annex", &ANNEX_CORNERS);
+}
+
+/// Layers, and datagrams that the kernel merges.
+#[test]
+fn asides_keep_every_promise() {
+    run_many(aside::play, "replay_aside", &ASIDE_CORNERS);
+}
+
+/// Plays the world of a seed, with a trace or without.
+type Play = fn(u64, bool) -> (Result<Outcome, Failure>, Vec<String>);
+
+fn run_many(play: Play, replay: &str, corners: &[&str]) {
     let first = number("WINDLASS_FIRST").unwrap_or(0);
     let seeds = number("WINDLASS_SEEDS").unwrap_or(SEEDS);
-    let all = play_all(first..first + seeds).unwrap_or_else(|seed| show(seed));
+    let all = play_all(play, first..first + seeds);
+    let all = all.unwrap_or_else(|seed| show(play, replay, seed));
     let (turns, callbacks) = (all.turns, all.callbacks);
     let connections = all.connections;
     println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
-    for corner in CORNERS {
+    for corner in corners {
         // Too few worlds need not get everywhere.
         let reached = seeds < SEEDS || all.corners.contains(corner);
         assert!(reached, "no world of {seeds} came to {corner:?}");
@@ -88,29 +124,45 @@ fn worlds_keep_every_promise() {
 
 #[test]
 fn a_seed_replays_exactly() {
-    for seed in 0..20 {
-        let (one, other) = (play(seed, true), play(seed, true));
-        assert_eq!(one.1, other.1, "seed {seed:#x}");
+    for play in [play as Play, annex::play, aside::play] {
+        for seed in 0..20 {
+            let (one, other) = (play(seed, true), play(seed, true));
+            assert_eq!(one.1, other.1, "seed {seed:#x}");
+        }
     }
 }
 
 /// The world of `WINDLASS_SEED`, with its trace.
 #[test]
 fn replay() {
+    replay_with(play, "replay");
+}
+
+#[test]
+fn replay_annex() {
+    replay_with(annex::play, "replay_annex");
+}
+
+#[test]
+fn replay_aside() {
+    replay_with(aside::play, "replay_aside");
+}
+
+fn replay_with(play: Play, replay: &str) {
     if let Some(seed) = number("WINDLASS_SEED") {
         let (played, trace) = play(seed, true);
         for line in trace {
             println!("{line}");
         }
         if played.is_err() {
-            show(seed);
+            show(play, replay, seed);
         }
     }
 }
 
 /// Plays these worlds on as many threads as there are processors. Or answers the first seed
 /// that breaks a rule.
-fn play_all(seeds: Range<u64>) -> Result<Outcome, u64> {
+fn play_all(play: Play, seeds: Range<u64>) -> Result<Outcome, u64> {
     let next = AtomicU64::new(seeds.start);
     let broken = AtomicU64::new(seeds.end);
     let work = || {
@@ -144,7 +196,7 @@ fn play_all(seeds: Range<u64>) -> Result<Outcome, u64> {
 }
 
 /// Plays it once more, with a trace.
-fn show(seed: u64) -> ! {
+fn show(play: Play, replay: &str, seed: u64) -> ! {
     let (played, _) = play(seed, true);
     let Err(Failure { why, trace }) = played else {
         panic!("the world of seed {seed:#x} broke a rule, and not when it was played again");
@@ -154,7 +206,8 @@ fn show(seed: u64) -> ! {
     for line in shown {
         let _ = writeln!(text, "  {line}");
     }
-    let again = format!("WINDLASS_SEED={seed:#x} cargo test --test worlds -- --nocapture replay");
+    let again =
+        format!("WINDLASS_SEED={seed:#x} cargo test --test worlds -- --nocapture --exact {replay}");
     panic!("{text}{why}\nto see all of it: {again}");
 }
 

@@ -6,6 +6,10 @@
 //! set, as timeouts are; "any" is drawn from all that are outstanding, so that with a million
 //! of them nearly every access misses the caches, whatever the structure. "fire" sets all of
 //! them, to be due at 4,000 in a millisecond, and counts the turns in which they fire.
+//!
+//! Where that is so, "one look" says what missing costs on this machine and at this moment: one
+//! load from a random place in as much memory as that many timers take, and the next place is
+//! known only when it has come.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -39,6 +43,9 @@ const TO_SET: Duration = Duration::from_nanos(500);
 const APART: Duration = Duration::from_nanos(250);
 const TICK: Duration = Duration::from_millis(1);
 
+/// What a timer of a loop takes: its slot, its node in the wheel, and a little on its list.
+const TIMER_WORDS: usize = 7;
+
 pub(crate) fn run(bench: &mut Bench) {
     let runtime = Builder::new_current_thread().enable_time().build();
     let runtime = &runtime.expect("a runtime");
@@ -46,11 +53,13 @@ pub(crate) fn run(bench: &mut Bench) {
         let mut ours = Case::new(Loop::new(), count);
         let mut queue = Case::new(Queue::new(runtime), count);
         let mut heap = Case::new(Heap::default(), count);
+        let mut looks = Looks::new(&ours.shuffled);
         let mut part = |what: &str, ops: usize, measure: fn(&mut dyn Measure) -> Duration| {
             let subjects: &mut [Subject<'_>] = &mut [
                 ("windlass", &mut || measure(&mut ours)),
                 ("DelayQueue", &mut || measure(&mut queue)),
                 ("BinaryHeap, lazily", &mut || measure(&mut heap)),
+                ("one look", &mut || looks.take(ops)),
             ];
             bench.part(&format!("timers {name}: {what}"), Batch::of(ops), subjects);
         };
@@ -60,6 +69,33 @@ pub(crate) fn run(bench: &mut Bench) {
         part("cancel any", OPS, |case| case.cancel(Which::Any));
         part("move oldest", OPS, |case| case.change(Which::Oldest));
         part("move any", OPS, |case| case.change(Which::Any));
+    }
+}
+
+/// Memory as large as that of so many timers, to be looked at in no order.
+struct Looks {
+    /// Each begins with the place of the next.
+    places: Vec<[usize; TIMER_WORDS]>,
+    at: usize,
+}
+
+impl Looks {
+    /// All places, in the order in which they stand here.
+    fn new(order: &[usize]) -> Self {
+        let mut places = vec![[0; TIMER_WORDS]; order.len()];
+        for (at, &place) in order.iter().enumerate() {
+            places[place][0] = order[(at + 1) % order.len()];
+        }
+        Self { places, at: 0 }
+    }
+
+    fn take(&mut self, looks: usize) -> Duration {
+        timed(|| {
+            for _ in 0..looks {
+                self.at = self.places[self.at][0];
+            }
+            self.at
+        })
     }
 }
 

@@ -196,7 +196,7 @@ pub(crate) fn serve(
             reactor.listen_for(part, Listen::adopt(OwnedFd::from(listener)))?;
             reactor.run().map(drop)
         }
-        Kind::Single => Err(kind.cannot()),
+        Kind::Single | Kind::Gro | Kind::RawGro => Err(kind.cannot()),
     }
 }
 

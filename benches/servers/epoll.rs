@@ -128,6 +128,54 @@ pub(crate) fn send_in_segments(fd: RawFd, size: u16) -> io::Result<()> {
         .map(drop)
 }
 
+/// Has the kernel hand over in one piece what it got in one piece.
+pub(crate) fn receive_merged(fd: RawFd) -> io::Result<()> {
+    let (value, length) = (1_i32, size_of::<i32>() as libc::socklen_t);
+    let (level, option) = (libc::SOL_UDP, libc::UDP_GRO);
+    // SAFETY: the value lives across the call, and the length is its own.
+    check(unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), length) })
+        .map(drop)
+}
+
+/// Room for the one control message that comes, at the address that its header needs.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// How many bytes have come, and of what size the datagrams are that they consist of; the
+/// last may be shorter.
+pub(crate) fn recv_pieces(
+    fd: RawFd,
+    buffer: &mut [u8],
+    from: &mut Peer,
+) -> io::Result<(usize, usize)> {
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut control = Control([0; 64]);
+    // SAFETY: integers and pointers, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_name = (&raw mut from.addr).cast();
+    header.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>() as _;
+    // SAFETY: all that the header points to lives across the call, and is as long as it says.
+    let n = check_size(unsafe { libc::recvmsg(fd, &raw mut header, 0) })?;
+    from.length = header.msg_namelen;
+    // SAFETY: the header is as the call left it, and so is what it points to.
+    let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    if first.is_null() {
+        return Ok((n, n.max(1)));
+    }
+    // SAFETY: a message that is there has a header, and this one has an int behind it.
+    let size = unsafe {
+        let is_size = ((*first).cmsg_level, (*first).cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+        is_size.then(|| libc::CMSG_DATA(first).cast::<i32>().read_unaligned())
+    };
+    Ok((n, size.map_or(n, |size| size as usize).max(1)))
+}
+
 /// A nonblocking connection, or that there is none.
 pub(crate) fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;

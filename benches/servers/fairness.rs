@@ -66,7 +66,7 @@ impl Workload for Fairness {
                 reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
                 reactor.run().map(drop)
             }
-            Kind::Mux | Kind::Single | Kind::Mio | Kind::Threads => Err(kind.cannot()),
+            _ => Err(kind.cannot()),
         }
     }
 

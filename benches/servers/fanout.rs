@@ -65,7 +65,7 @@ impl Workload for FanOut {
                 reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
                 reactor.run().map(drop)
             }
-            Kind::Mux | Kind::Single | Kind::Threads => Err(kind.cannot()),
+            _ => Err(kind.cannot()),
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) fn serve(
             reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
             reactor.run().map(drop)
         }
-        Kind::Mux | Kind::Single => Err(kind.cannot()),
+        Kind::Mux | Kind::Single | Kind::Gro | Kind::RawGro => Err(kind.cannot()),
     }
 }
 

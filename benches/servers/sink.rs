@@ -50,7 +50,7 @@ impl Workload for Sink {
                 reactor.listen(Listen::adopt(OwnedFd::from(listener)))?;
                 reactor.run().map(drop)
             }
-            Kind::Mux | Kind::Single => Err(kind.cannot()),
+            Kind::Mux | Kind::Single | Kind::Gro | Kind::RawGro => Err(kind.cannot()),
         }
     }
 

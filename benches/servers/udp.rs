@@ -1,12 +1,15 @@
-//! Datagrams, received one by one and in batches. `raw`, and all the others but windlass,
-//! have a receive call for each; `single` is windlass with batches of one.
+//! Datagrams, received one by one, in batches, and merged by the kernel. `raw`, and all the
+//! others but windlass, have a receive call for each; `single` is windlass with batches of
+//! one, `gro` is windlass with `Bind::gro`, and `raw-gro` does the same by hand.
 //!
 //! The load sends bursts (one send call, which the kernel cuts into datagrams), since a
 //! sender that paid for each datagram would be slower than any of the servers, and never
-//! have two of them wait. Nothing is lost: what is under way fits the receive buffer.
+//! have two of them wait. The same for all servers of a run. Such a burst can be handed over
+//! in one piece. `…-uncut` has a sender that makes each datagram by itself, of which a loopback
+//! merges none. Nothing is lost: what is under way fits the receive buffer.
 //!
-//! Bar, one way: a CPU ratio of 1.5. What recvmmsg saves is the way into the kernel and out;
-//! where that is short, a loop of it by hand is at 1.0, too, so see there first.
+//! Bar, one way: a CPU ratio of 1.5, which is for `gro` to reach. What recvmmsg saves is the
+//! way into the kernel and out; where that is short, a loop of it by hand is at 1.0, too.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -35,6 +38,8 @@ const SERVERS: &[Kind] = &[
     Kind::Raw,
     Kind::Windlass,
     Kind::Single,
+    Kind::Gro,
+    Kind::RawGro,
     Kind::Mio,
     Kind::Tokio,
     Kind::Threads,
@@ -48,6 +53,7 @@ pub(crate) fn family() -> Vec<Box<dyn Workload>> {
             size: 64,
             window: 50,
             group: 1,
+            cut: true,
         }),
         udp(Udp {
             name: "udp-100-oneway",
@@ -55,6 +61,14 @@ pub(crate) fn family() -> Vec<Box<dyn Workload>> {
             // The smallest receive buffer that systems have by default holds some more.
             window: 3 * GROUP,
             group: GROUP,
+            cut: true,
+        }),
+        udp(Udp {
+            name: "udp-100-oneway-uncut",
+            size: 100,
+            window: 3 * GROUP,
+            group: GROUP,
+            cut: false,
         }),
     ]
 }
@@ -67,6 +81,8 @@ struct Udp {
     window: usize,
     /// So many are answered by one.
     group: usize,
+    /// The kernel cuts them (UDP_SEGMENT), instead of being given each.
+    cut: bool,
 }
 
 impl Workload for Udp {
@@ -78,7 +94,10 @@ impl Workload for Udp {
         let Self { size, window, .. } = self;
         match self.group {
             1 => format!("{window} datagrams of {size} bytes in flight, each answered"),
-            group => format!("datagrams of {size} bytes, one way; one answer to each {group}"),
+            group if self.cut => {
+                format!("datagrams of {size} bytes, one way; one answer to each {group}")
+            }
+            _ => format!("datagrams of {size} bytes, one way, each sent by itself"),
         }
     }
 
@@ -97,14 +116,16 @@ impl Workload for Udp {
         };
         match kind {
             Kind::Raw => by_hand(&socket, service),
+            Kind::RawGro => merged_by_hand(&socket, service),
             Kind::Mio => on_mio(socket, service),
             Kind::Tokio => on_tokio(socket, service),
             Kind::Threads => blocking(&socket, service),
-            Kind::Windlass => on_windlass(socket, service, Config::default()),
+            Kind::Windlass => on_windlass(socket, service, Config::default(), false),
+            Kind::Gro => on_windlass(socket, service, Config::default(), true),
             Kind::Single => {
                 let mut config = Config::default();
                 config.datagram_batch = 1;
-                on_windlass(socket, service, config)
+                on_windlass(socket, service, config, false)
             }
             Kind::Mux => Err(kind.cannot()),
         }
@@ -186,6 +207,37 @@ fn by_hand(socket: &UdpSocket, mut service: Service) -> io::Result<()> {
     }
 }
 
+/// One receive call for as many datagrams as the kernel has in one piece.
+fn merged_by_hand(socket: &UdpSocket, mut service: Service) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let fd = socket.as_raw_fd();
+    epoll::receive_merged(fd)?;
+    let mut epoll = Epoll::new()?;
+    epoll.add(fd, IN, 0)?;
+    let (mut buffer, mut from) = (vec![0; BUFFER], Peer::nobody());
+    loop {
+        epoll.wait(-1)?;
+        service.calls.polls += 1;
+        loop {
+            service.calls.receives += 1;
+            let (n, size) = match epoll::recv_pieces(fd, &mut buffer, &mut from) {
+                Ok(came) => came,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            if n == 0 {
+                epoll::send_to(fd, service.calls.text().as_bytes(), &from)?;
+            }
+            for piece in buffer[..n].chunks(size) {
+                if service.answer(piece) {
+                    service.calls.sends += 1;
+                    epoll::send_to(fd, piece, &from)?;
+                }
+            }
+        }
+    }
+}
+
 fn on_mio(socket: UdpSocket, mut service: Service) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let mut socket = mio::net::UdpSocket::from_std(socket);
@@ -237,9 +289,9 @@ fn blocking(socket: &UdpSocket, mut service: Service) -> io::Result<()> {
     }
 }
 
-fn on_windlass(socket: UdpSocket, service: Service, config: Config) -> io::Result<()> {
+fn on_windlass(socket: UdpSocket, service: Service, config: Config, gro: bool) -> io::Result<()> {
     let mut reactor = Reactor::with_config(service, config)?;
-    reactor.bind(Bind::adopt(OwnedFd::from(socket)))?;
+    reactor.bind(Bind::adopt(OwnedFd::from(socket)).gro(gro))?;
     reactor.run().map(drop)
 }
 
@@ -280,7 +332,9 @@ impl Sender {
         let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         socket.connect(at)?;
         socket.set_read_timeout(Some(Duration::from_millis(PATIENCE_MS as u64)))?;
-        epoll::send_in_segments(socket.as_raw_fd(), udp.size as u16)?;
+        if udp.cut {
+            epoll::send_in_segments(socket.as_raw_fd(), udp.size as u16)?;
+        }
         let epoll = Epoll::new()?;
         epoll.add(socket.as_raw_fd(), IN, 0)?;
         let mut sender = Self {
@@ -306,7 +360,13 @@ impl Sender {
                 datagram[..size_of::<u64>()].copy_from_slice(&self.next.to_be_bytes());
                 self.next += 1;
             }
-            self.socket.send(burst)?;
+            if self.udp.cut {
+                self.socket.send(burst)?;
+            } else {
+                let each = burst.chunks_exact(self.udp.size);
+                each.map(|one| self.socket.send(one))
+                    .try_for_each(|sent| sent.map(drop))?;
+            }
             count -= now;
         }
         Ok(())

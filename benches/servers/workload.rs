@@ -106,6 +106,10 @@ pub(crate) enum Kind {
     Mux,
     /// windlass, receiving one datagram by each call.
     Single,
+    /// windlass, with datagrams merged by the kernel (`Bind::gro`).
+    Gro,
+    /// The same by hand on epoll.
+    RawGro,
     /// mio, by hand.
     Mio,
     /// tokio's current_thread runtime, a task per connection.
@@ -115,11 +119,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Raw,
         Self::Windlass,
         Self::Mux,
         Self::Single,
+        Self::Gro,
+        Self::RawGro,
         Self::Mio,
         Self::Tokio,
         Self::Threads,
@@ -131,6 +137,8 @@ impl Kind {
             Self::Windlass => "windlass",
             Self::Mux => "mux",
             Self::Single => "single",
+            Self::Gro => "gro",
+            Self::RawGro => "raw-gro",
             Self::Mio => "mio",
             Self::Tokio => "tokio",
             Self::Threads => "threads",

@@ -7,6 +7,7 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The command line, from which one thing after the other is taken.
+#[derive(Clone)]
 pub(crate) struct Args(Vec<String>);
 
 impl Args {

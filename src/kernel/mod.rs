@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::{Addr, Network, UnixAddr};
-use crate::timer::Nanos;
+use crate::peer::Remote;
+use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
 pub(crate) mod os;
@@ -64,6 +65,12 @@ impl Moved {
         }
     }
 
+    /// Of a read: the end of the stream.
+    #[inline]
+    pub(crate) fn is_nothing(self) -> bool {
+        self.0 == 0
+    }
+
     #[inline]
     pub(crate) fn result(self) -> Result<usize, Errno> {
         if self.0 < 0 {
@@ -97,12 +104,14 @@ pub(crate) struct Fault {
 pub(crate) struct Readiness(pub(crate) u8);
 
 impl Readiness {
+    // The bits of the first two are those that epoll has for them, so that most reports need no
+    // translation.
     /// A read may make progress: bytes, the end of the stream, or an error.
     pub(crate) const READABLE: Self = Self(1);
     /// A write may make progress, or would report an error.
-    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    pub(crate) const WRITABLE: Self = Self(1 << 2);
     /// The peer has sent FIN (EPOLLRDHUP, EV_EOF): read until 0, a short read is not the end.
-    pub(crate) const READ_CLOSED: Self = Self(1 << 2);
+    pub(crate) const READ_CLOSED: Self = Self(1 << 1);
     /// Both directions are down (EPOLLHUP), or the peer will take no more.
     pub(crate) const WRITE_CLOSED: Self = Self(1 << 3);
     /// An error is pending on the socket (EPOLLERR).
@@ -119,9 +128,16 @@ impl Readiness {
         self.0 |= other.0;
     }
 
-    /// Bytes have come, perhaps room for others, perhaps the end: nothing else.
+    /// Bytes have come, perhaps room for others: nothing else.
+    #[inline]
     pub(crate) fn is_plain_read(self) -> bool {
-        self.0 & !(Self::WRITABLE.0 | Self::READ_CLOSED.0) == Self::READABLE.0
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0
+    }
+
+    /// The same, and the end behind them.
+    #[inline]
+    pub(crate) fn is_last_read(self) -> bool {
+        self.0 & !Self::WRITABLE.0 == Self::READABLE.0 | Self::READ_CLOSED.0
     }
 
     /// This, or nothing; without a branch.
@@ -142,8 +158,8 @@ impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [
             "readable",
-            "writable",
             "read-closed",
+            "writable",
             "write-closed",
             "error",
             "urgent",
@@ -343,6 +359,9 @@ pub(crate) enum PacketOption {
     Ttl(u32),
     /// Whether datagrams may go to broadcast addresses.
     Broadcast(bool),
+    /// Datagrams of equal size from one sender may come as one (UDP_GRO). ENOPROTOOPT where
+    /// nobody does that: on other systems than Linux, and on other sockets than those of UDP.
+    Merge,
 }
 
 /// One datagram to be sent.
@@ -372,6 +391,9 @@ pub(crate) struct Arrival {
     /// Which address of ours it was sent to, if the socket was asked to tell. The port is
     /// the socket's own and shows as 0.
     pub(crate) to: Option<std::net::IpAddr>,
+    /// Bytes of each datagram, if the kernel has merged several of one sender; the last may
+    /// have fewer. 0: it is one.
+    pub(crate) segment: usize,
 }
 
 impl Batch {
@@ -383,6 +405,7 @@ impl Batch {
             truncated: false,
             from: Addr::Unix(UnixAddr::UNNAMED),
             to: None,
+            segment: 0,
         };
         Self {
             bytes: vec![0; places.saturating_mul(size)].into_boxed_slice(),
@@ -541,6 +564,11 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     fn queue(&mut self, listener: Fd) -> Result<(u32, u32), Errno>;
     /// One connection off the queue: nonblocking, close-on-exec.
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno>;
+    /// The same; who it is in the form that a connection keeps.
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
+        let (fd, peer) = self.accept(listener)?;
+        Ok((fd, Remote::from(peer)))
+    }
     /// Whether an accepted socket has these options by inheritance. Asked once per listener.
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool;
     /// Sets the options on one socket; the first failure is answered, the rest still tried.
@@ -591,6 +619,9 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// sendmmsg). Answers how many were taken: at least one; the error is that of the first.
     fn send_packets(&mut self, fd: Fd, packets: &[Packet<'_>]) -> Result<usize, Errno>;
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno>;
+    /// Whether what is received may be several datagrams in one: it was asked for, here or
+    /// by whoever else has the socket.
+    fn merges(&self, fd: Fd) -> bool;
     /// The number of the interface of that name.
     fn interface_index(&mut self, name: &str) -> Option<u32>;
 
@@ -666,6 +697,106 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// The simulated kernel, if that is what this is.
     fn sim(&mut self) -> Option<&mut sim::SimKernel> {
         None
+    }
+}
+
+/// The kernel of one loop.
+///
+/// That of the system is known by its type: the calls that each request makes are plain calls,
+/// and not looked up in a table. All other verbs are those of the trait.
+#[derive(Debug)]
+pub(crate) enum AnyKernel {
+    System(Box<os::OsKernel>),
+    Other(Box<dyn Kernel>),
+}
+
+impl AnyKernel {
+    /// As [`Kernel::poll`], at most `wait` long; [`NEVER`] is for ever.
+    #[inline]
+    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, wait: Nanos) -> Result<(), Errno> {
+        match self {
+            Self::System(kernel) => kernel.poll_for(events, wait),
+            Self::Other(kernel) => {
+                let timeout = (wait != NEVER).then(|| Duration::from_nanos(wait));
+                kernel.poll(events, timeout)
+            }
+        }
+    }
+
+    /// As [`Kernel::nanos`].
+    #[inline]
+    pub(crate) fn nanos(&mut self) -> Nanos {
+        match self {
+            Self::System(kernel) => kernel.since_epoch(),
+            Self::Other(kernel) => kernel.nanos(),
+        }
+    }
+
+    /// As [`Kernel::recv`], for what it answers mostly: some bytes, fewer than there is room
+    /// for. `Err` is any other answer.
+    #[inline(always)]
+    pub(crate) fn recv_some(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Moved> {
+        match self {
+            Self::System(_) => os::recv_some(fd, buffer),
+            Self::Other(kernel) => {
+                let moved = kernel.recv(fd, buffer);
+                let n = moved.0 as usize;
+                if n != 0 && n < buffer.len() {
+                    Ok(n)
+                } else {
+                    Err(moved)
+                }
+            }
+        }
+    }
+
+    /// As [`Kernel::recv`].
+    #[inline]
+    pub(crate) fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
+        match self {
+            Self::System(_) => os::recv(fd, buffer),
+            Self::Other(kernel) => kernel.recv(fd, buffer),
+        }
+    }
+
+    /// As [`Kernel::send`], for what it answers mostly: all of them. `Err` is any other answer.
+    #[inline(always)]
+    pub(crate) fn send_all(&mut self, fd: Fd, bytes: &[u8]) -> Result<(), Moved> {
+        match self {
+            Self::System(_) => os::send_all(fd, bytes),
+            Self::Other(kernel) => {
+                let moved = kernel.send(fd, bytes);
+                if moved.0 as usize == bytes.len() {
+                    Ok(())
+                } else {
+                    Err(moved)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn as_mut(&mut self) -> &mut (dyn Kernel + 'static) {
+        match self {
+            Self::System(kernel) => kernel.as_mut(),
+            Self::Other(kernel) => kernel.as_mut(),
+        }
+    }
+}
+
+impl std::ops::Deref for AnyKernel {
+    type Target = dyn Kernel;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::System(kernel) => kernel.as_ref(),
+            Self::Other(kernel) => kernel.as_ref(),
+        }
+    }
+}
+
+impl std::ops::DerefMut for AnyKernel {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.as_mut()
     }
 }
 

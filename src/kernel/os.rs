@@ -30,8 +30,12 @@ use socket2::{SockRef, Socket};
 
 mod batches;
 mod control;
+#[cfg(target_os = "linux")]
+mod epoll;
 mod handover;
 mod inherited;
+#[cfg(not(target_os = "linux"))]
+mod kqueue;
 mod limits;
 mod names;
 mod options;
@@ -43,7 +47,12 @@ mod sockets;
 mod tests;
 mod unix;
 
+#[cfg(target_os = "linux")]
+use self::epoll::Arrivals;
+pub(crate) use self::handover::{is_watchable, ready_now};
 pub(crate) use self::inherited::inherited;
+#[cfg(not(target_os = "linux"))]
+use self::kqueue::Arrivals;
 use self::limits::{FALLBACK_BACKLOG, FALLBACK_DESCRIPTORS};
 use self::limits::{count, descriptor_limits, highest_soft_limit, system_backlog};
 use self::names::to_addr;
@@ -54,7 +63,9 @@ use super::{
     Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
-use crate::timer::Nanos;
+use crate::engine::nanos;
+use crate::peer::Remote;
+use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
 const LOG_TARGET: &str = "windlass::kernel";
@@ -63,11 +74,20 @@ const LOG_TARGET: &str = "windlass::kernel";
 /// 2 GiB and more, so a long buffer goes in pieces instead of failing.
 const MAX_CALL_BYTES: usize = 1 << 30;
 
+/// How much of so many bytes one call is asked to move. Linux cuts a long call short by itself.
+#[inline]
+fn of_one_call(bytes: usize) -> usize {
+    if cfg!(target_os = "linux") {
+        bytes
+    } else {
+        bytes.min(MAX_CALL_BYTES)
+    }
+}
+
 /// Longest wait handed to the system in one piece: epoll counts 32-bit milliseconds (24 days),
 /// and NetBSD refuses waits beyond 10⁸ seconds. Longer ones are waited for in pieces.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_WAIT: Nanos = 24 * 60 * 60 * NANOS_PER_SECOND;
 
-#[cfg(not(target_os = "macos"))]
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// macOS marks the socket instead (SO_NOSIGPIPE), because the flag is new there.
@@ -83,16 +103,19 @@ pub(crate) struct OsKernel {
     epoch: Instant,
     /// The epoch by the system's own count.
     began: Nanos,
-    buffer: mio::Events,
+    buffer: Arrivals,
     /// Events the buffer may grow to.
     max_events: usize,
     /// How long a wait goes without sleep; zero: it sleeps at once.
-    busy_poll: Duration,
+    busy_poll: Nanos,
     /// What all waits together have spent so.
     spun: Duration,
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
+    /// Where the system writes who has been accepted.
+    #[cfg(not(target_os = "macos"))]
+    accepted: names::Name,
     random: SplitMix,
 }
 
@@ -111,49 +134,88 @@ impl OsKernel {
             poll,
             epoch,
             began,
-            buffer: mio::Events::with_capacity(initial_events.clamp(1, max_events)),
+            buffer: Arrivals::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
-            busy_poll: Duration::ZERO,
+            busy_poll: 0,
             spun: Duration::ZERO,
             resolver: Resolver::new(Arc::clone(&waker)),
             waker,
             packets: packets::Table::default(),
+            #[cfg(not(target_os = "macos"))]
+            accepted: names::Name::default(),
             random: SplitMix::seeded(),
         })
     }
 
     /// Every wait begins with polls that do not sleep, for as long as `bound`.
     pub(crate) fn busy_poll(mut self, bound: Duration) -> Self {
-        self.busy_poll = bound;
+        self.busy_poll = nanos(bound);
         self
     }
 
+    /// As [`Kernel::poll`], at most `wait` long; [`NEVER`] is for ever.
+    pub(super) fn poll_for(&mut self, events: &mut Vec<Event>, wait: Nanos) -> Result<(), Errno> {
+        events.clear();
+        let waited = if self.busy_poll == 0 && wait <= LONGEST_WAIT {
+            self.buffer.wait(&mut self.poll, wait)
+        } else {
+            self.wait_unusually(wait)
+        };
+        waited.map_err(errno)?;
+        // No more than the buffer holds can come, so that nothing is checked event by event.
+        events.reserve(self.buffer.capacity());
+        self.buffer.tell(events);
+        self.grow(events.len());
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn since_epoch(&self) -> Nanos {
+        monotonic(self.epoch).saturating_sub(self.began)
+    }
+
+    #[inline(never)]
+    fn wait_unusually(&mut self, timeout: Nanos) -> io::Result<()> {
+        if self.busy_poll == 0 {
+            self.wait(timeout, LONGEST_WAIT)
+        } else {
+            self.spin_then_wait(timeout)
+        }
+    }
+
     /// Waits for an event, at most `longest` at a time.
-    fn wait(&mut self, timeout: Option<Duration>, longest: Duration) -> io::Result<()> {
+    fn wait(&mut self, timeout: Nanos, longest: Nanos) -> io::Result<()> {
         let mut left = timeout;
         loop {
-            let piece = left.map(|left| left.min(longest));
-            self.poll.poll(&mut self.buffer, piece)?;
+            let piece = if left == NEVER {
+                NEVER
+            } else {
+                left.min(longest)
+            };
+            self.buffer.wait(&mut self.poll, piece)?;
             if !self.buffer.is_empty() || piece == left {
                 return Ok(());
             }
-            left = left.map(|left| left.saturating_sub(longest));
+            left -= piece;
         }
     }
 
     /// Waits for an event, without sleep while `busy_poll` lasts. Nothing is known of the
     /// bound before a first poll has come back empty, so what is there already costs no look
     /// at the clock, and neither does a poll that must not wait.
-    fn spin_then_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
-        if !self.buffer.is_empty() || timeout == Some(Duration::ZERO) {
+    fn spin_then_wait(&mut self, timeout: Nanos) -> io::Result<()> {
+        self.buffer.wait(&mut self.poll, 0)?;
+        if !self.buffer.is_empty() || timeout == 0 {
             return Ok(());
         }
-        let bound = timeout.map_or(self.busy_poll, |timeout| timeout.min(self.busy_poll));
-        let spent = self.spin(bound)?;
-        self.spun += spent;
-        let left = timeout.map(|timeout| timeout.saturating_sub(spent));
-        if !self.buffer.is_empty() || left == Some(Duration::ZERO) {
+        let spent = self.spin(timeout.min(self.busy_poll))?;
+        self.spun += Duration::from_nanos(spent);
+        let left = if timeout == NEVER {
+            NEVER
+        } else {
+            timeout.saturating_sub(spent)
+        };
+        if !self.buffer.is_empty() || left == 0 {
             return Ok(());
         }
         self.wait(left, LONGEST_WAIT)
@@ -161,11 +223,11 @@ impl OsKernel {
 
     /// Polls again and again until an event comes or `bound` has passed; answers how long
     /// that was.
-    fn spin(&mut self, bound: Duration) -> io::Result<Duration> {
-        let began = Instant::now();
+    fn spin(&mut self, bound: Nanos) -> io::Result<Nanos> {
+        let began = self.since_epoch();
         loop {
-            self.poll.poll(&mut self.buffer, Some(Duration::ZERO))?;
-            let spent = began.elapsed();
+            self.buffer.wait(&mut self.poll, 0)?;
+            let spent = self.since_epoch().saturating_sub(began);
             if !self.buffer.is_empty() || spent >= bound {
                 return Ok(spent);
             }
@@ -178,7 +240,7 @@ impl OsKernel {
         let capacity = self.buffer.capacity();
         if came >= capacity && capacity < self.max_events {
             let doubled = capacity.saturating_mul(2).min(self.max_events);
-            self.buffer = mio::Events::with_capacity(doubled);
+            self.buffer = Arrivals::with_capacity(doubled);
         }
     }
 }
@@ -189,7 +251,7 @@ impl Kernel for OsKernel {
     }
 
     fn nanos(&mut self) -> Nanos {
-        monotonic(self.epoch).saturating_sub(self.began)
+        self.since_epoch()
     }
 
     fn wall(&mut self) -> SystemTime {
@@ -201,20 +263,7 @@ impl Kernel for OsKernel {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
-        events.clear();
-        let waited = if self.busy_poll.is_zero() {
-            self.wait(timeout, LONGEST_WAIT)
-        } else {
-            self.spin_then_wait(timeout)
-        };
-        waited.map_err(errno)?;
-        // No more than the buffer holds can come, so that nothing is checked event by event.
-        events.reserve(self.buffer.capacity());
-        for event in &self.buffer {
-            events.push(from_mio(event));
-        }
-        self.grow(events.len());
-        Ok(())
+        self.poll_for(events, timeout.map_or(NEVER, nanos))
     }
 
     fn spun(&self) -> Duration {
@@ -280,11 +329,22 @@ impl Kernel for OsKernel {
     }
 
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
+        let (fd, peer) = self.accept_packed(listener)?;
+        Ok((fd, peer.into()))
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
+        sockets::accept4(listener, &mut self.accepted)
+    }
+
+    #[cfg(target_os = "macos")]
+    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
         let (socket, peer) = sockets::accept_stream(&SockRef::from(&listener)).map_err(errno)?;
-        // macOS answers an empty address if the peer has gone already. Returning here
-        // closes the socket.
+        // An empty address is answered if the peer has gone already. Returning here closes the
+        // socket.
         let peer = to_addr(&peer).ok_or(Errno(libc::ECONNABORTED))?;
-        Ok((Fd(socket.into_raw_fd()), peer))
+        Ok((Fd(socket.into_raw_fd()), Remote::from(peer)))
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {
@@ -380,7 +440,11 @@ impl Kernel for OsKernel {
     }
 
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
-        packet_options::set(fd, self.packets.family(fd)?, option)
+        self.packets.set_option(fd, option)
+    }
+
+    fn merges(&self, fd: Fd) -> bool {
+        self.packets.merges(fd)
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {
@@ -417,17 +481,11 @@ impl Kernel for OsKernel {
     }
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
-        let length = buffer.len().min(MAX_CALL_BYTES);
-        // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
-        let answer = unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) };
-        Moved::counted(answer, last_errno)
+        recv(fd, buffer)
     }
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
-        let length = bytes.len().min(MAX_CALL_BYTES);
-        // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
-        let answer = unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) };
-        Moved::counted(answer, last_errno)
+        Moved::counted(call_send(fd, bytes), last_errno)
     }
 
     fn write_parts(&mut self, fd: Fd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
@@ -514,6 +572,57 @@ impl AsFd for Fd {
     }
 }
 
+// The two calls that each request makes; they need nothing that is the loop's. Each has a form
+// for its usual answer, which is told from all others by a comparison, before the errno is
+// looked at.
+
+/// Some bytes, but not as many as there is room for.
+#[inline]
+pub(super) fn recv_some(fd: Fd, buffer: &mut [u8]) -> Result<usize, Moved> {
+    let answer = call_recv(fd, buffer);
+    let n = answer as usize;
+    if n != 0 && n < buffer.len() {
+        Ok(n)
+    } else {
+        Err(unusual(answer))
+    }
+}
+
+#[inline]
+pub(super) fn recv(fd: Fd, buffer: &mut [u8]) -> Moved {
+    Moved::counted(call_recv(fd, buffer), last_errno)
+}
+
+/// All of them.
+#[inline]
+pub(super) fn send_all(fd: Fd, bytes: &[u8]) -> Result<(), Moved> {
+    let answer = call_send(fd, bytes);
+    if answer as usize == bytes.len() {
+        Ok(())
+    } else {
+        Err(unusual(answer))
+    }
+}
+
+#[cold]
+fn unusual(answer: isize) -> Moved {
+    Moved::counted(answer, last_errno)
+}
+
+#[inline]
+fn call_recv(fd: Fd, buffer: &mut [u8]) -> isize {
+    let length = of_one_call(buffer.len());
+    // SAFETY: `length` bytes of `buffer` may be written, and it lives across the call.
+    unsafe { libc::recv(fd.0, buffer.as_mut_ptr().cast(), length, 0) }
+}
+
+#[inline]
+fn call_send(fd: Fd, bytes: &[u8]) -> isize {
+    let length = of_one_call(bytes.len());
+    // SAFETY: `length` bytes of `bytes` may be read, and they live across the call.
+    unsafe { libc::send(fd.0, bytes.as_ptr().cast(), length, SEND_FLAGS) }
+}
+
 /// The wake-up channel: an eventfd, a user kevent or a pipe, whichever the system has.
 #[derive(Debug)]
 struct OsWaker(mio::Waker);
@@ -568,6 +677,7 @@ fn to_mio(token: Token) -> mio::Token {
     mio::Token(token.bits() as usize)
 }
 
+#[cfg(any(test, not(target_os = "linux")))]
 fn from_mio(event: &mio::event::Event) -> Event {
     Event {
         token: Token::from_bits(event.token().0 as u64),
@@ -593,6 +703,7 @@ fn fault(call: &'static str) -> impl FnOnce(io::Error) -> Fault {
 }
 
 /// What the last libc call left in `errno`.
+#[cold]
 fn last_errno() -> Errno {
     errno(io::Error::last_os_error())
 }

@@ -2,13 +2,14 @@
 //!
 //! Everything in it follows from the seed and from what is done to it: it opens no
 //! socket, starts no thread, never sleeps, and reads the real clock once, to have an
-//! `Instant` to count from. It knows nothing of the reactor or of handlers.
+//! `Instant` to count from. It knows nothing of the reactor or of handlers, but what it
+//! is told for its trace.
 //!
 //! The rooms: [`net`] is the network with its clock, [`pipe`] one direction of a
 //! connection, [`packets`]
-//! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`table`] the descriptors,
+//! the datagrams, [`names`] the file system of Unix sockets, [`poller`] the edge-triggered reports, [`kept`] the descriptors that are real, [`table`] the descriptors,
 //! [`fault`] the script, [`peer`] the clients and the hosts that are dialed,
-//! [`resolver`] the names, [`trace`] what the verbs have done, [`settings`] what whoever runs the world says and asks. This
+//! [`resolver`] the names, [`trace`] what the verbs have done, [`words`] how that reads, [`settings`] what whoever runs the world says and asks. This
 //! file is the verbs.
 //!
 //! What is simpler than a real host: the accept queue holds exactly its limit (Linux: one
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use self::fault::{Dice, Script, Tally};
+use self::kept::Kept;
 use self::names::{Names, Owner};
 use self::net::{Nanos, Net, Stage};
 use self::packets::{LOOPBACK_INDEX, Packets};
@@ -33,14 +35,17 @@ use self::poller::Poller;
 use self::resolver::Resolver;
 use self::table::{Entry, Table};
 pub(crate) use self::trace::Trace;
+use self::words::{Bytes, Came as CameIn, Done, Polled, Said};
 use super::{Adopted, Batch, BindSpec, Came, DialSpec, Errno, Event, Fault, Fd, Interest, Kernel};
 use super::{ListenSpec, LookedUp, MAX_PARTS, Message, Moved, Packet, PacketOption, PathIdentity};
 use super::{PeerCred, Readiness, StreamOptions, Ticket, Transport, Wake};
 use crate::address::{Addr, UnixAddr};
+use crate::error::CloseReason;
 use crate::token::Token;
 
 mod addresses;
 mod fault;
+mod kept;
 mod names;
 mod net;
 mod packets;
@@ -53,6 +58,7 @@ mod settings;
 mod table;
 mod trace;
 mod unix;
+mod words;
 
 pub use self::fault::Call;
 pub(crate) use self::names::unix_name;
@@ -62,12 +68,12 @@ pub(crate) use self::peer::Peer;
 #[cfg(test)]
 pub(crate) use self::peer::PeerState;
 
-/// What a verb answers that would have to give or take a real descriptor.
+/// What a verb answers that would have to give or take a real socket.
 const NO_DESCRIPTORS: Fault = Fault {
     call: "socket",
     errno: Errno(libc::ENOTSUP),
 };
-/// Wall-clock time at virtual time zero: 2026-01-01 00:00:00 UTC.
+/// Wall-clock time at virtual time zero, at first: 2026-01-01 00:00:00 UTC.
 const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// As `/proc/sys/net/core/somaxconn` has had it since Linux 5.4.
 const DEFAULT_BACKLOG_LIMIT: u32 = 4096;
@@ -84,6 +90,8 @@ const DEFAULT_CRED: PeerCred = PeerCred {
 #[derive(Debug)]
 pub(crate) struct SimKernel {
     base: Instant,
+    /// Wall-clock time at virtual time zero.
+    wall_epoch: SystemTime,
     dice: Dice,
     net: Net,
     packets: Packets,
@@ -91,6 +99,7 @@ pub(crate) struct SimKernel {
     /// Whom every Unix socket has at its other end.
     cred: PeerCred,
     poller: Poller,
+    kept: Kept,
     table: Table,
     script: Script,
     tally: Tally,
@@ -121,12 +130,14 @@ impl SimKernel {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             base: Instant::now(),
+            wall_epoch: SystemTime::UNIX_EPOCH + EPOCH,
             dice: Dice::new(seed),
             net: Net::new(),
             packets: Packets::new(),
             names: Names::default(),
             cred: DEFAULT_CRED,
             poller: Poller::new(),
+            kept: Kept::default(),
             table: Table::new(),
             script: Script::default(),
             tally: Tally::default(),
@@ -142,6 +153,19 @@ impl SimKernel {
     fn note(&self, line: impl FnOnce() -> String) {
         self.trace.at(self.net.now());
         self.trace.note(line);
+    }
+
+    /// A callback begins, of `source` unless that is nobody.
+    pub(crate) fn callback_begins(&self, name: &str, source: Token) {
+        self.note(|| match source.kind() {
+            Some(_) => format!("  -> {name} {source:?}"),
+            None => format!("  -> {name}"),
+        });
+    }
+
+    /// A connection is over.
+    pub(crate) fn connection_ends(&self, conn: Token, reason: &CloseReason) {
+        self.note(|| format!("  {conn:?} is over: {reason}"));
     }
 
     /// The failure that was scripted for this call, if any.
@@ -172,7 +196,7 @@ impl SimKernel {
             Entry::Stream(link) => Ok(link),
             Entry::Listener(_) => Err(Errno(libc::ENOTCONN)),
             Entry::Packets(_) => Err(self.misused(fd, verb)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -180,7 +204,7 @@ impl SimKernel {
         match self.table.get(fd, verb)? {
             Entry::Listener(listener) => Ok(listener),
             Entry::Stream(_) | Entry::Packets(_) => Err(Errno(libc::EINVAL)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -189,7 +213,7 @@ impl SimKernel {
         match self.table.get(fd, verb)? {
             Entry::Packets(end) => Ok(end),
             Entry::Listener(_) | Entry::Stream(_) => Err(self.misused(fd, verb)),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -211,9 +235,11 @@ impl SimKernel {
                 ready: Readiness::READABLE,
             });
         }
+        self.look_outside();
         self.settle();
-        let (net, packets, table) = (&self.net, &self.packets, &self.table);
+        let (net, packets, table, kept) = (&self.net, &self.packets, &self.table, &self.kept);
         self.poller.report(events, |fd| match table.peek(fd) {
+            Some(Entry::Kept) => kept.state(fd),
             Some(Entry::Stream(link)) => net.links[link].state(),
             Some(Entry::Listener(listener)) => net.listeners[listener].state(),
             Some(Entry::Packets(end)) => packets.state(end),
@@ -264,6 +290,8 @@ impl SimKernel {
         events: &mut Vec<Event>,
         timeout: Option<Duration>,
     ) -> Result<(), Errno> {
+        let stood = std::mem::take(&mut self.script.standstill);
+        self.pass_to(self.net.now().saturating_add(stood));
         self.scripted(Call::Poll)?;
         let until = timeout.map(|it| self.net.now().saturating_add(whole_grains(it)));
         loop {
@@ -405,12 +433,16 @@ impl SimKernel {
 
     fn try_peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         let entry = self.table.get(fd, "getpeername")?;
-        self.scripted(Call::PeerAddr)?;
+        if let Err(errno) = self.scripted(Call::PeerAddr) {
+            // Nobody is there yet, so whoever comes will be reported.
+            self.net.changed.push(fd);
+            return Err(errno);
+        }
         let peer = match entry {
             Entry::Stream(link) => self.net.links[link].peer(),
             Entry::Packets(end) => self.packets.ends[end].peer.clone(),
             Entry::Listener(_) => None,
-            Entry::Spare => return Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => return Err(Errno(libc::ENOTSOCK)),
         };
         peer.ok_or(Errno(libc::ENOTCONN))
     }
@@ -487,7 +519,7 @@ impl SimKernel {
             Entry::Stream(link) => Ok(self.net.links[link].local_addr.clone()),
             Entry::Listener(listener) => Ok(self.net.listeners[listener].addr.clone()),
             Entry::Packets(end) => Ok(self.packets.ends[end].name.clone()),
-            Entry::Spare => Err(Errno(libc::ENOTSOCK)),
+            Entry::Spare | Entry::Kept => Err(Errno(libc::ENOTSOCK)),
         }
     }
 
@@ -503,7 +535,7 @@ impl SimKernel {
         match entry {
             Entry::Stream(link) => self.net.links[link].server.error.take(),
             Entry::Packets(end) => self.packets.ends[end].error.take(),
-            Entry::Listener(_) | Entry::Spare => None,
+            Entry::Listener(_) | Entry::Spare | Entry::Kept => None,
         }
     }
 
@@ -523,9 +555,10 @@ impl SimKernel {
                 self.names.release(Owner::Stream(link));
             }
             Some(Entry::Packets(end)) => self.close_packets(end),
+            Some(Entry::Kept) => self.forget_kept(fd),
             Some(Entry::Spare) | None => {}
         }
-        self.note(|| format!("{verb} {fd:?}"));
+        self.note(|| format!("  {verb} {fd:?}"));
     }
 }
 
@@ -540,7 +573,7 @@ impl Kernel for SimKernel {
     }
 
     fn wall(&mut self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + EPOCH + self.elapsed()
+        self.wall_epoch + self.elapsed()
     }
 
     fn random(&mut self) -> u64 {
@@ -552,21 +585,28 @@ impl Kernel for SimKernel {
         self.stalled = false;
         events.clear();
         let result = self.try_poll(events, timeout);
-        self.note(|| format!("poll for {timeout:?}: {result:?} {events:?}"));
+        self.note(|| {
+            let polled = Polled {
+                most: timeout,
+                result: &result,
+                events,
+            };
+            format!("  {polled}")
+        });
         result
     }
 
     fn register(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
         self.tally.count(Call::Register);
         let result = self.try_register(fd, token, interest);
-        self.note(|| format!("register {fd:?} as {token:?}: {result:?}"));
+        self.note(|| format!("  register {fd:?} as {token:?}: {}", Done(&result)));
         result
     }
 
     fn rearm(&mut self, fd: Fd, token: Token) -> Result<bool, Errno> {
         self.tally.count(Call::Rearm);
         let result = self.try_rearm(fd, token);
-        self.note(|| format!("rearm {fd:?} as {token:?}: {result:?}"));
+        self.note(|| format!("  rearm {fd:?} as {token:?}: {}", Said(&result)));
         result
     }
 
@@ -575,7 +615,7 @@ impl Kernel for SimKernel {
         // The misuse is recorded; there is nothing to answer.
         let _ = self.table.get(fd, "deregister");
         self.poller.remove(fd);
-        self.note(|| format!("deregister {fd:?}"));
+        self.note(|| format!("  deregister {fd:?}"));
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
@@ -584,7 +624,7 @@ impl Kernel for SimKernel {
 
     fn listen(&mut self, spec: &ListenSpec) -> Result<Fd, Fault> {
         let result = self.try_listen(spec);
-        self.note(|| format!("listen on {}: {result:?}", spec.addr));
+        self.note(|| format!("  listen on {}: {}", spec.addr, Said(&result)));
         result
     }
 
@@ -615,7 +655,10 @@ impl Kernel for SimKernel {
     fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
         self.tally.count(Call::Accept);
         let result = self.try_accept(listener);
-        self.note(|| format!("accept on {listener:?}: {result:?}"));
+        self.note(|| match &result {
+            Ok((fd, peer)) => format!("  accept on {listener:?}: {fd:?}, from {peer}"),
+            Err(_) => format!("  accept on {listener:?}: {}", Said(&result)),
+        });
         result
     }
 
@@ -629,39 +672,47 @@ impl Kernel for SimKernel {
         let link = self.stream(fd, "setsockopt")?;
         let result = self.scripted(Call::SetOption);
         self.net.links[link].set_options(options);
-        self.note(|| format!("set options of {fd:?}: {result:?}"));
+        self.note(|| format!("  set options of {fd:?}: {}", Done(&result)));
         result
     }
 
     fn socket(&mut self, spec: &DialSpec) -> Result<Fd, Fault> {
         let result = self.try_socket(spec);
-        self.note(|| format!("socket for {}: {result:?}", spec.remote));
+        self.note(|| format!("  socket for {}: {}", spec.remote, Said(&result)));
         result
     }
 
     fn connect(&mut self, fd: Fd, remote: &Addr) -> Result<(), Errno> {
         self.tally.count(Call::Connect);
         let result = self.try_connect(fd, remote);
-        self.note(|| format!("connect {fd:?} to {remote}: {result:?}"));
+        self.note(|| format!("  connect {fd:?} to {remote}: {}", Done(&result)));
         result
     }
 
     fn peer_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::PeerAddr);
-        self.try_peer_addr(fd)
+        let result = self.try_peer_addr(fd);
+        self.note(|| format!("  peer of {fd:?}: {}", Said(&result)));
+        result
     }
 
     fn recv(&mut self, fd: Fd, buffer: &mut [u8]) -> Moved {
         self.tally.count(Call::Read);
-        let result = self.try_read(fd, buffer).map(|message| message.len);
-        self.note(|| format!("read {fd:?}, at most {}: {result:?}", buffer.len()));
-        result.into()
+        let result = self.try_read(fd, buffer);
+        // Whoever does not ask for them closes those that come.
+        drop(self.take_passed(fd));
+        let most = buffer.len();
+        self.note(|| format!("  read {fd:?}, at most {most}: {}", CameIn(&result, buffer)));
+        result.map(|message| message.len).into()
     }
 
     fn send(&mut self, fd: Fd, bytes: &[u8]) -> Moved {
         self.tally.count(Call::Write);
         let result = self.try_write(fd, std::iter::once(bytes));
-        self.note(|| format!("write {fd:?}, {} bytes: {result:?}", bytes.len()));
+        self.note(|| {
+            let (len, said, shown) = (bytes.len(), Said(&result), Bytes(bytes));
+            format!("  write {fd:?}, {len} bytes: {said} {shown}")
+        });
         result.into()
     }
 
@@ -673,27 +724,41 @@ impl Kernel for SimKernel {
             return Err(Errno(libc::EINVAL));
         }
         let result = self.try_write(fd, parts.iter().map(|part| &**part));
-        self.note(|| format!("write {fd:?}, {} parts: {result:?}", parts.len()));
+        self.note(|| {
+            let (count, said) = (parts.len(), Said(&result));
+            let bytes = parts
+                .iter()
+                .map(|part| &**part)
+                .collect::<Vec<_>>()
+                .concat();
+            let (len, shown) = (bytes.len(), Bytes(&bytes));
+            format!("  write {fd:?}, {len} bytes in {count} parts: {said} {shown}")
+        });
         result
     }
 
     fn take_error(&mut self, fd: Fd) -> Option<Errno> {
         self.tally.count(Call::TakeError);
         let result = self.try_take_error(fd);
-        self.note(|| format!("error of {fd:?}: {result:?}"));
+        self.note(|| match result {
+            Some(errno) => format!("  error of {fd:?}: {}", Done(&Err(errno))),
+            None => format!("  error of {fd:?}: none"),
+        });
         result
     }
 
     fn shutdown_write(&mut self, fd: Fd) -> Result<(), Errno> {
         self.tally.count(Call::Shutdown);
         let result = self.try_shutdown(fd);
-        self.note(|| format!("shutdown {fd:?}: {result:?}"));
+        self.note(|| format!("  shutdown {fd:?}: {}", Done(&result)));
         result
     }
 
     fn local_addr(&mut self, fd: Fd) -> Result<Addr, Errno> {
         self.tally.count(Call::LocalAddr);
-        self.try_local_addr(fd)
+        let result = self.try_local_addr(fd);
+        self.note(|| format!("  address of {fd:?}: {}", Said(&result)));
+        result
     }
 
     fn close(&mut self, fd: Fd) {
@@ -709,7 +774,7 @@ impl Kernel for SimKernel {
     fn bind(&mut self, spec: &BindSpec) -> Result<Fd, Fault> {
         let result = self.try_bind(spec);
         let (local, remote) = (&spec.local, &spec.remote);
-        self.note(|| format!("bind {local:?} for {remote:?}: {result:?}"));
+        self.note(|| format!("  bind {local:?} for {remote:?}: {}", Said(&result)));
         result
     }
 
@@ -717,7 +782,7 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Receive);
         let result = self.try_receive(fd, batch);
         let places = batch.places();
-        self.note(|| format!("receive from {fd:?}, at most {places}: {result:?}"));
+        self.note(|| format!("  receive from {fd:?}, at most {places}: {}", Said(&result)));
         result
     }
 
@@ -725,91 +790,128 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Send);
         let result = self.try_send(fd, packets);
         let count = packets.len();
-        self.note(|| format!("send {count} datagrams through {fd:?}: {result:?}"));
+        self.note(|| format!("  send {count} datagrams through {fd:?}: {}", Said(&result)));
         result
     }
 
     fn set_packet_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
         self.tally.count(Call::SetOption);
         let result = self.try_set_packet_option(fd, option);
-        self.note(|| format!("set {option:?} of {fd:?}: {result:?}"));
+        self.note(|| format!("  set {option:?} of {fd:?}: {}", Done(&result)));
         result
+    }
+
+    fn merges(&self, fd: Fd) -> bool {
+        match self.table.peek(fd) {
+            Some(Entry::Packets(end)) => self.packets.ends[end].merges,
+            _ => false,
+        }
     }
 
     fn path_identity(&mut self, path: &Path) -> Result<PathIdentity, Errno> {
         self.tally.count(Call::Stat);
         let result = self.try_path_identity(path);
-        self.note(|| format!("stat {}: {result:?}", path.display()));
+        self.note(|| format!("  stat {}: {}", path.display(), Said(&result)));
         result
     }
 
     fn unlink(&mut self, path: &Path) -> Result<(), Errno> {
         self.tally.count(Call::Unlink);
         let result = self.try_unlink(path);
-        self.note(|| format!("unlink {}: {result:?}", path.display()));
+        self.note(|| format!("  unlink {}: {}", path.display(), Done(&result)));
         result
     }
 
     fn knock(&mut self, addr: &UnixAddr, transport: Transport) -> Result<(), Errno> {
         self.tally.count(Call::Knock);
         let result = self.try_knock(addr, transport);
-        self.note(|| format!("knock at {addr}: {result:?}"));
+        self.note(|| format!("  knock at {addr}: {}", Done(&result)));
         result
     }
 
     fn peer_cred(&mut self, fd: Fd) -> Result<PeerCred, Errno> {
         self.tally.count(Call::PeerCred);
         let result = self.try_peer_cred(fd);
-        self.note(|| format!("who is at the other end of {fd:?}: {result:?}"));
+        self.note(|| format!("  who is at the other end of {fd:?}: {}", Said(&result)));
         result
     }
 
-    /// No descriptor of the real process travels here, so none ever comes.
     fn receive_message(
         &mut self,
         fd: Fd,
         buffer: &mut [u8],
-        _: Option<&mut Vec<OwnedFd>>,
+        fds: Option<&mut Vec<OwnedFd>>,
     ) -> Result<Message, Errno> {
         self.tally.count(Call::Read);
         let result = self.try_read(fd, buffer);
+        let came = self.take_passed(fd);
+        if let Some(fds) = fds {
+            fds.extend(came);
+        }
         let most = buffer.len();
-        self.note(|| format!("receive from {fd:?}, at most {most}: {result:?}"));
+        self.note(|| {
+            format!(
+                "  receive from {fd:?}, at most {most}: {}",
+                CameIn(&result, buffer)
+            )
+        });
         result
     }
 
-    // Descriptors of the real process are nothing that this host knows.
-
-    fn adopt_stream(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
-        Err(NO_DESCRIPTORS)
+    fn adopt_stream(&mut self, fd: OwnedFd) -> Result<Adopted, Fault> {
+        let result = self.try_adopt(&fd);
+        self.note(|| format!("  take a stream over: {}", Said(&result)));
+        result
     }
+
+    fn keep(&mut self, fd: OwnedFd) -> Result<Fd, Errno> {
+        Ok(self.try_keep(fd))
+    }
+
+    fn release(&mut self, fd: Fd) -> Result<OwnedFd, Errno> {
+        let result = self.try_release(fd);
+        self.note(|| {
+            format!(
+                "  give {fd:?} away: {}",
+                Done(&result.as_ref().map(drop).map_err(|it| *it))
+            )
+        });
+        result
+    }
+
+    fn watch(&mut self, fd: Fd, token: Token, interest: Interest) -> Result<(), Errno> {
+        self.tally.count(Call::Register);
+        let result = self.try_watch(fd, token, interest);
+        self.note(|| format!("  watch {fd:?} as {token:?}: {}", Done(&result)));
+        result
+    }
+
+    fn rewatch(&mut self, fd: Fd, token: Token, _: Interest) -> Result<(), Errno> {
+        self.tally.count(Call::Rearm);
+        let result = self.try_rewatch(fd, token);
+        self.note(|| format!("  watch {fd:?} on as {token:?}: {}", Done(&result)));
+        result
+    }
+
+    // Sockets of the real process are nothing that this host knows.
 
     fn adopt_packets(&mut self, _: OwnedFd) -> Result<Adopted, Fault> {
         Err(NO_DESCRIPTORS)
-    }
-
-    fn keep(&mut self, _: OwnedFd) -> Result<Fd, Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn release(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
-        Err(NO_DESCRIPTORS.errno)
     }
 
     fn duplicate(&mut self, _: Fd) -> Result<OwnedFd, Errno> {
         Err(NO_DESCRIPTORS.errno)
     }
 
-    fn watch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn rewatch(&mut self, _: Fd, _: Token, _: Interest) -> Result<(), Errno> {
-        Err(NO_DESCRIPTORS.errno)
-    }
-
-    fn send_with_fds(&mut self, _: Fd, _: &[u8], _: &[OwnedFd]) -> Result<usize, Errno> {
-        Err(NO_DESCRIPTORS.errno)
+    fn send_with_fds(&mut self, fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usize, Errno> {
+        self.tally.count(Call::Write);
+        let result = self.try_send_with_fds(fd, bytes, fds);
+        self.note(|| {
+            let (len, count) = (bytes.len(), fds.len());
+            let (said, shown) = (Said(&result), Bytes(bytes));
+            format!("  write {fd:?}, {len} bytes and {count} descriptors: {said} {shown}")
+        });
+        result
     }
 
     fn interface_index(&mut self, name: &str) -> Option<u32> {
@@ -821,7 +923,7 @@ impl Kernel for SimKernel {
         let failure = self.script.next(Call::LookUp);
         let now = self.net.now();
         self.resolver.ask(ticket, host, failure, now);
-        self.note(|| format!("look {host} up as {ticket:?}"));
+        self.note(|| format!("  look {host} up as {ticket:?}"));
         self.pass_to(now);
     }
 
@@ -850,7 +952,7 @@ impl Kernel for SimKernel {
         self.tally.count(Call::Spare);
         self.scripted(Call::Spare)?;
         let result = self.table.open(Entry::Spare);
-        self.note(|| format!("spare: {result:?}"));
+        self.note(|| format!("  spare: {}", Said(&result)));
         result
     }
 

@@ -7,7 +7,8 @@ use crate::engine::Engine;
 use crate::flags::Flags;
 use crate::kernel::{Fd, Readiness};
 use crate::packet_socket::PacketSocket;
-use crate::token::ListenerId;
+use crate::sources::Named;
+use crate::token::{ListenerId, WatchId};
 
 /// Work that nobody will ever do, in words. Asked only while the loop is at rest.
 pub(super) fn forgotten(core: &mut Core) -> Vec<String> {
@@ -17,6 +18,7 @@ pub(super) fn forgotten(core: &mut Core) -> Vec<String> {
         listeners,
         dials,
         sockets,
+        watches,
         engine,
         ..
     } = core;
@@ -54,6 +56,12 @@ pub(super) fn forgotten(core: &mut Core) -> Vec<String> {
             && let Some(what) = forgotten_by_socket(socket, engine)
         {
             found.push(format!("{:?} was forgotten: {what}", socket.id()));
+        }
+    }
+    for watch in watches.iter() {
+        if state_of(watch.fd(), engine).contains(watch.asks_for()) {
+            let id = WatchId::new(watch.token());
+            found.push(format!("{id:?} was forgotten: it is ready"));
         }
     }
     if !engine.pressed && !engine.parked.is_empty() {
@@ -121,6 +129,10 @@ fn forgotten_by_socket(socket: &PacketSocket, engine: &mut Engine) -> Option<&'s
         (
             socket.may_receive() && state.contains(Readiness::READABLE),
             "datagrams wait to be received",
+        ),
+        (
+            socket.takes_merged() && socket.has_kept(),
+            "datagrams that were fetched wait to be handed out",
         ),
         (
             socket.may_send() && state.contains(Readiness::WRITABLE),

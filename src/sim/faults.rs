@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::kernel::Errno;
 use crate::kernel::sim::{Call, SimKernel};
@@ -23,8 +23,8 @@ impl Faults<'_> {
     /// The next `times` calls of this kind fail with that errno, after those that were
     /// told to fail before, and do nothing else.
     ///
-    /// EAGAIN from a read, write, accept, receive or send is followed by a new readiness report, as a
-    /// real kernel owes one.
+    /// EAGAIN from a read, write, accept, receive or send is followed by a new readiness
+    /// report, as a real kernel owes one. What else is special is said at [`Call`].
     pub fn fail(self, call: Call, errno: i32, times: usize) -> Self {
         self.0.fail(call, Errno(errno), times);
         self
@@ -43,7 +43,8 @@ impl Faults<'_> {
         self
     }
 
-    /// The next poll reports every source as ready, true or not.
+    /// The next poll reports every source as ready, true or not; but for the descriptors
+    /// that are watched, which are real, so that a read would block.
     pub fn spurious(self) -> Self {
         self.0.spurious_all();
         self
@@ -81,6 +82,32 @@ impl Faults<'_> {
     /// and recvmmsg, where it is one.
     pub fn short_batches(self, most: Option<usize>) -> Self {
         self.0.short_batches(most);
+        self
+    }
+
+    /// The loop stands still for that long when it turns next, as a stopped process or a
+    /// machine asleep does: time passes at once, everybody else goes on meanwhile, and
+    /// whatever has come or fallen due is found when it is over, in one turn.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # struct App;
+    /// # impl windlass::Handler for App { type Session = (); }
+    /// # let mut world = windlass::sim::World::new(1, App);
+    /// let before = world.now();
+    /// world.faults().stand_still(Duration::from_secs(3600));
+    /// world.run();
+    /// assert_eq!(world.now() - before, Duration::from_secs(3600));
+    /// ```
+    pub fn stand_still(self, time: Duration) -> Self {
+        self.0.stand_still(time);
+        self
+    }
+
+    /// What [`Context::wall`](crate::Context::wall) answers now; it goes on from there.
+    /// No deadline depends on it. At first it is the beginning of 2026, UTC.
+    pub fn wall_clock(self, now: SystemTime) -> Self {
+        self.0.set_wall(now);
         self
     }
 

@@ -1,6 +1,7 @@
 //! Unix sockets in a world: clients, upstreams, and what stands at paths.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::{Client, Remote, World};
@@ -51,6 +52,28 @@ impl<H: Handler> World<H> {
     /// such a client [`send`](Self::send)s is one record each time.
     pub fn received_records(&mut self, client: Client) -> Vec<Vec<u8>> {
         self.kernel().peer_received_records(client.0)
+    }
+
+    /// The client sends bytes, at least one, with descriptors, which travel with the first of
+    /// them. They are real: what the handler takes is open on what was given here.
+    ///
+    /// ```
+    /// # struct App;
+    /// # impl windlass::Handler for App { type Session = (); }
+    /// # let mut world = windlass::sim::World::new(1, App);
+    /// # world.try_listen("unix:///run/x.sock").unwrap();
+    /// let client = world.connect_unix("/run/x.sock");
+    /// let (reader, writer) = std::io::pipe().unwrap();
+    /// world.send_fds(client, b"!", vec![reader.into()]);
+    /// ```
+    pub fn send_fds(&mut self, client: Client, bytes: &[u8], fds: Vec<OwnedFd>) {
+        self.kernel().peer_send_fds(client.0, bytes, fds);
+    }
+
+    /// The descriptors that have come with what the client has received, since this was last
+    /// asked.
+    pub fn received_fds(&mut self, client: Client) -> Vec<OwnedFd> {
+        self.kernel().peer_received_fds(client.0)
     }
 
     /// What becomes of whoever dials `path`, from now on. A socket stands there then.

@@ -117,19 +117,25 @@ fn run_inside(name: &str) -> Result<(), Missing> {
 }
 
 /// What the wire does to packets.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Wire {
     /// One way.
     pub delay: Duration,
     /// Packets lost of a hundred.
     pub loss: u64,
+    /// Packets that arrive twice of a hundred.
+    pub duplicate: u64,
+    /// Packets that overtake those before them, which a wire without delay cannot do.
+    pub reorder: u64,
 }
 
 impl Wire {
-    /// Neither delay nor loss.
+    /// Each packet arrives at once, and once.
     pub const GOOD: Self = Self {
         delay: Duration::ZERO,
         loss: 0,
+        duplicate: 0,
+        reorder: 0,
     };
 }
 
@@ -202,13 +208,19 @@ impl Hosts {
         })
     }
 
-    /// Has both hosts' kernels delay and lose what they send.
+    /// Has both hosts' kernels delay what they send, and lose, repeat and mix it.
     fn spoil(&self, wire: Wire) -> Result<(), String> {
-        if wire.delay.is_zero() && wire.loss == 0 {
+        if wire == Wire::GOOD {
             return Ok(());
         }
         let (delay, loss) = (wire.delay.as_millis(), wire.loss);
-        let netem = format!("qdisc add dev {WIRE} root netem delay {delay}ms loss {loss}%");
+        let mut netem = format!("qdisc add dev {WIRE} root netem delay {delay}ms loss {loss}%");
+        if wire.duplicate > 0 {
+            netem += &format!(" duplicate {}%", wire.duplicate);
+        }
+        if wire.reorder > 0 {
+            netem += &format!(" reorder {}%", wire.reorder);
+        }
         let spoil = move || -> Result<(), String> {
             // Packets are lost one by one, not in trains of up to 64 KiB.
             ip(&format!("link set {WIRE} gso_max_segs 1"));
@@ -335,23 +347,43 @@ fn tun_device() -> io::Result<File> {
     Ok(file)
 }
 
-/// One direction of a wire: each packet is lost, or arrives when its time has come.
+/// One direction of a wire: each packet is lost, or arrives when its time has come, or at
+/// once, or twice.
 fn carry(from: &File, to: &File, wire: Wire, luck: Rng) {
     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    let overtaking = to.try_clone().unwrap();
     let (send, under_way) = mpsc::channel();
-    thread::spawn(move || take_packets(from, wire, luck, &send));
+    thread::spawn(move || take_packets(from, overtaking, wire, luck, &send));
     thread::spawn(move || deliver_packets(to, &under_way));
 }
 
 type Packet = (Instant, Vec<u8>);
 
-fn take_packets(mut from: File, wire: Wire, mut luck: Rng, send: &Sender<Packet>) {
+fn take_packets(
+    mut from: File,
+    mut overtaking: File,
+    wire: Wire,
+    mut luck: Rng,
+    send: &Sender<Packet>,
+) {
     let mut buffer = vec![0; 0x1_0000];
     while let Ok(len) = from.read(&mut buffer) {
-        let is_lost = luck.next() % 100 < wire.loss;
-        let due = Instant::now() + wire.delay;
-        if !is_lost && send.send((due, buffer[..len].to_vec())).is_err() {
-            return;
+        let mut of_a_hundred = |some: u64| luck.next() % 100 < some;
+        let packet = &buffer[..len];
+        let copies = match (of_a_hundred(wire.loss), of_a_hundred(wire.duplicate)) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => 2,
+        };
+        for _ in 0..copies {
+            if of_a_hundred(wire.reorder) {
+                let _ = overtaking.write(packet);
+            } else if send
+                .send((Instant::now() + wire.delay, packet.to_vec()))
+                .is_err()
+            {
+                return;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use windlass::{
     Closed, Conn, Context, Datagram, Deadline, DialId, Error, Flow, Handle, Handler, Input,
-    ListenerId, Socket, SocketId, TimerId,
+    ListenerId, Recovery, Socket, SocketId, TimerId,
 };
 
 use super::book::{Book, key_of};
@@ -218,11 +218,22 @@ impl Handler for App {
         self.book.leave();
     }
 
-    fn on_accept_error(&mut self, _: &mut Context<'_>, listener: ListenerId, error: &Error) {
+    fn on_accept_error(&mut self, cx: &mut Context<'_>, listener: ListenerId, error: &Error) {
         self.book.enter("on_accept_error", None);
         self.book
             .diary
             .note(|| format!("    {listener:?}: {error}"));
+        let gone = cx.listener(listener).is_none();
+        let given_up = error.recovery() == Recovery::GiveUp && !error.is_timeout();
+        // It may have been closed between the error and this word of it.
+        let mut closed = self.book.listeners.iter().filter(|it| it.closing);
+        let closed = closed.any(|it| it.id == listener) || self.book.stop_at.is_some();
+        self.book.must(gone == given_up || (gone && closed), || {
+            format!("{listener:?} is gone: {gone}, after {error}")
+        });
+        for it in &mut self.book.listeners {
+            it.closing |= gone && it.id == listener;
+        }
         self.maybe_panic(None);
         self.book.leave();
     }
@@ -259,9 +270,13 @@ impl Handler for App {
         self.book.leave();
     }
 
-    fn on_socket_error(&mut self, _: &mut Context<'_>, socket: SocketId, error: &Error) {
+    fn on_socket_error(&mut self, cx: &mut Context<'_>, socket: SocketId, error: &Error) {
         self.book.enter("on_socket_error", None);
         self.book.diary.note(|| format!("    {socket:?}: {error}"));
+        let gone = cx.socket(socket).is_none();
+        for it in &mut self.book.sockets {
+            it.closed |= gone && it.id == socket;
+        }
         self.book.leave();
     }
 

@@ -45,6 +45,9 @@ pub struct Book {
     /// The numbers of the last post that was taken, and of the last that ran.
     pub posted: u64,
     pub ran: u64,
+    pub stop_is_heard: bool,
+    /// The time that the next turn stands still.
+    pub standstill: Duration,
     /// When the grace of a stop ends.
     pub stop_at: Option<Instant>,
     pub started: bool,
@@ -199,13 +202,11 @@ impl Book {
 
     /// A callback begins, on a connection or not.
     pub fn enter(&mut self, name: &'static str, id: Option<ConnId>) {
-        self.diary.note(|| match id {
-            Some(id) => format!("  {name} {id:?}"),
-            None => format!("  {name}"),
-        });
         let (nested, after) = (self.inside, self.stopped);
-        self.must(!nested, || format!("{name} runs inside another callback"));
-        self.must(!after, || format!("{name} runs after on_stop"));
+        self.must(!nested, || {
+            format!("{name} of {id:?} runs inside another callback")
+        });
+        self.must(!after, || format!("{name} of {id:?} runs after on_stop"));
         self.judge_order(name);
         self.inside = true;
         self.corners.insert(name);
@@ -257,6 +258,19 @@ impl Book {
             line.state = State::Open;
         }
         self.aborted(at, Why::Panic);
+    }
+
+    /// The next turn takes that long: what it finds connected may have been so in time.
+    pub fn stands_still(&mut self, time: Duration) {
+        self.standstill += time;
+        // The grace of a stop begins when the loop hears of it.
+        self.stop_at = match self.stop_at {
+            Some(at) if !self.stop_is_heard => Some(at + time),
+            known => known,
+        };
+        for dial in self.dials.values_mut() {
+            dial.until += time;
+        }
     }
 
     pub fn stopping(&mut self, at: Instant) {

@@ -143,7 +143,15 @@ impl App {
         self.next_port += 1;
         let addr = SocketAddr::from(([127, 0, 0, 1], self.next_port));
         let most = self.dice.one_in(3).then(|| self.dice.between(1, 3));
-        let mut listen = Listen::from(addr).backlog(self.dice.between(1, 4) as u32);
+        let by_name = self.dice.one_in(6);
+        let mut listen = if by_name {
+            // Whoever listens by name waits for the resolver.
+            Listen::try_from(format!("localhost:{}", self.next_port).as_str())
+                .unwrap_or_else(|_| Listen::from(addr))
+        } else {
+            Listen::from(addr)
+        }
+        .backlog(self.dice.between(1, 4) as u32);
         if let Some(most) = most {
             listen = listen.max_connections(most);
         }
@@ -181,6 +189,12 @@ impl App {
         if let Some(it) = self.book.listeners.get_mut(at)
             && let Some(mut listener) = cx.listener(it.id)
         {
+            // A fault may keep it from saying.
+            let queue = listener.queue().unwrap_or_default();
+            if queue.0 > queue.1 {
+                self.book.fail(format!("a queue of {queue:?}"));
+                return;
+            }
             if it.paused {
                 listener.resume();
             } else {
@@ -297,16 +311,19 @@ impl App {
             return;
         }
         let at = self.dice.roll(self.book.sockets.len());
-        let bytes = self.next_packet();
         let (id, closed) = (self.book.sockets[at].id, self.book.sockets[at].closed);
         let Some(mut socket) = cx.socket(id) else {
             return;
         };
-        let to = SocketAddr::from(([10, 0, 0, 9], 5000 + self.dice.roll(3) as u16));
-        let delivery = socket.send_to(&bytes, to);
-        self.book.tally.given += u64::from(delivery != Delivery::Closed);
-        self.book.must(!closed || delivery == Delivery::Closed, || {
-            format!("{id:?} is closed and takes a datagram")
-        });
+        // Often enough for a queue to fill.
+        for _ in 0..self.dice.pick(&[1, 1, 3, 12]) {
+            let bytes = self.next_packet();
+            let to = SocketAddr::from(([10, 0, 0, 9], 5000 + self.dice.roll(3) as u16));
+            let delivery = socket.send_to(&bytes, to);
+            self.book.tally.given += u64::from(delivery != Delivery::Closed);
+            self.book.must(!closed || delivery == Delivery::Closed, || {
+                format!("{id:?} is closed and takes a datagram")
+            });
+        }
     }
 }

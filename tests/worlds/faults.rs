@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use libc as c;
 use windlass::sim::{Call, Remote, World};
@@ -43,6 +43,8 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::EHOSTUNREACH,
             c::ENOPROTOOPT,
             c::EOPNOTSUPP,
+            c::EPROTONOSUPPORT,
+            c::ESOCKTNOSUPPORT,
             c::EMFILE,
             c::ENFILE,
             c::ENOBUFS,
@@ -51,6 +53,11 @@ const ERRNOS: &[(Call, &[i32])] = &[
         ],
     ),
     (Call::Accept, &[c::EMFILE, c::ENFILE, c::ENOBUFS]),
+    // Whoever these come to is no listener any more.
+    (
+        Call::Accept,
+        &[c::EBADF, c::EINVAL, c::ENOTSOCK, c::EFAULT, c::ENOSYS],
+    ),
     (Call::Read, &[c::EINTR, c::EAGAIN]),
     (
         Call::Read,
@@ -60,6 +67,10 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::EHOSTUNREACH,
             c::ENOMEM,
             c::EBADF,
+            c::EPIPE,
+            c::ENOTCONN,
+            c::ECONNABORTED,
+            c::EIO,
         ],
     ),
     (Call::Write, &[c::EINTR, c::EAGAIN]),
@@ -71,17 +82,41 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::ETIMEDOUT,
             c::ENOBUFS,
             c::EHOSTUNREACH,
+            c::ENOMEM,
+            c::ENETDOWN,
+            c::EMSGSIZE,
+            c::EBADF,
         ],
     ),
-    (Call::Shutdown, &[c::ENOTCONN, c::ENOBUFS]),
+    (
+        Call::Shutdown,
+        &[c::ENOTCONN, c::ENOBUFS, c::EINVAL, c::EINTR, c::EBADF],
+    ),
     (Call::Poll, &[c::EINTR]),
-    (Call::Register, &[c::ENOMEM, c::ENOSPC]),
-    (Call::Rearm, &[c::ENOMEM]),
-    (Call::SetOption, &[c::EINVAL, c::ENOPROTOOPT]),
-    (Call::Socket, &[c::EMFILE, c::ENFILE, c::ENOBUFS]),
-    (Call::Bind, &[c::EADDRINUSE, c::EACCES]),
-    (Call::Listen, &[c::EADDRINUSE]),
-    (Call::LocalAddr, &[c::ENOBUFS, c::ENOTCONN]),
+    (
+        Call::Register,
+        &[c::ENOMEM, c::ENOSPC, c::EINTR, c::EPERM, c::EEXIST],
+    ),
+    (Call::Rearm, &[c::ENOMEM, c::EINTR, c::ENOENT]),
+    (
+        Call::SetOption,
+        &[c::EINVAL, c::ENOPROTOOPT, c::EINTR, c::ENOMEM],
+    ),
+    (
+        Call::Socket,
+        &[c::EMFILE, c::ENFILE, c::ENOBUFS, c::EINTR, c::EACCES],
+    ),
+    (
+        Call::Bind,
+        &[c::EADDRINUSE, c::EACCES, c::EINTR, c::EADDRNOTAVAIL],
+    ),
+    (Call::Listen, &[c::EADDRINUSE, c::EINTR, c::EOPNOTSUPP]),
+    (Call::Queue, &[c::ENOTSUP, c::EINTR, c::EINVAL]),
+    (Call::LocalAddr, &[c::ENOBUFS, c::ENOTCONN, c::EINTR]),
+    (
+        Call::PeerAddr,
+        &[c::ENOTCONN, c::EINVAL, c::ENOBUFS, c::EINTR],
+    ),
     (
         Call::Connect,
         &[
@@ -94,14 +129,26 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::EACCES,
             c::ETIMEDOUT,
             c::EAGAIN,
+            c::EHOSTUNREACH,
+            c::EINVAL,
+            c::ENOBUFS,
         ],
     ),
     (
         Call::TakeError,
-        &[c::EINTR, c::EINPROGRESS, c::ECONNRESET, c::EHOSTUNREACH],
+        &[
+            c::EINTR,
+            c::EINPROGRESS,
+            c::EALREADY,
+            c::ECONNRESET,
+            c::EHOSTUNREACH,
+            c::ETIMEDOUT,
+            c::EPIPE,
+        ],
     ),
-    (Call::Spare, &[c::EMFILE]),
-    (Call::LookUp, &[c::EAGAIN, c::ENOENT]),
+    (Call::Spare, &[c::EMFILE, c::ENFILE, c::EINTR]),
+    (Call::LookUp, &[c::EAGAIN, c::ENOENT, c::EINTR, c::EIO]),
+    (Call::Lookup, &[c::EAGAIN, c::ENOENT, c::EINTR]),
     (
         Call::Receive,
         &[
@@ -110,7 +157,13 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::ECONNREFUSED,
             c::ENOMEM,
             c::EHOSTUNREACH,
+            c::ENETUNREACH,
+            c::EMSGSIZE,
         ],
+    ),
+    (
+        Call::Receive,
+        &[c::EBADF, c::ENOTSOCK, c::EFAULT, c::ENOSYS],
     ),
     (
         Call::Send,
@@ -118,15 +171,25 @@ const ERRNOS: &[(Call, &[i32])] = &[
             c::EINTR,
             c::EAGAIN,
             c::ENOBUFS,
+            c::ENOMEM,
             c::EMSGSIZE,
             c::ECONNREFUSED,
             c::EPERM,
+            c::EHOSTUNREACH,
+            c::EBADF,
+            c::ENOTSOCK,
         ],
     ),
 ];
 
-/// These hurt nobody, whatever the call.
+/// How long the process stands still, at most.
+const STANDSTILL: Duration = Duration::from_secs(3);
+
+/// These hurt nobody: the loop tries again. That goes for all calls but those that it has no
+/// reason to try twice.
 const HARMLESS: [i32; 4] = [c::EINTR, c::EAGAIN, c::EINPROGRESS, c::EALREADY];
+
+const ONCE: [Call; 2] = [Call::Shutdown, Call::Register];
 
 /// The failures that were scripted and have not happened, of each call that can hurt.
 #[derive(Default)]
@@ -139,7 +202,9 @@ impl Script {
         for (call, errnos) in HURTING.into_iter().zip(&mut self.0) {
             let happened = errnos.len() - world.faults().pending_of(call);
             let happened = errnos.drain(..happened);
-            hurts += happened.filter(|errno| !HARMLESS.contains(errno)).count();
+            let once = ONCE.contains(&call);
+            let hurting = |errno: &i32| once || !HARMLESS.contains(errno);
+            hurts += happened.filter(hurting).count();
         }
         hurts
     }
@@ -155,7 +220,7 @@ impl Script {
 pub fn play(world: &mut World<App>, dice: &mut Dice, script: &mut Script) -> Option<Duration> {
     let some = dice.roll(12);
     let time = Duration::from_micros(dice.roll(4000) as u64);
-    let what = dice.roll(20);
+    let what = dice.roll(22);
     let scale = world.handler().plan.scale;
     world
         .diary()
@@ -193,6 +258,16 @@ pub fn play(world: &mut World<App>, dice: &mut Dice, script: &mut Script) -> Opt
         16 => drop(world.faults().duplicates(some as u64 % 4)),
         17 => drop(world.faults().reordering(time)),
         18 => drop(world.faults().send_buffers_full(some.is_multiple_of(2))),
+        19 => {
+            let time = dice.time(STANDSTILL);
+            world.faults().stand_still(time);
+            world.handler_mut().book.stands_still(time);
+        }
+        20 => {
+            // Years, in either direction: nothing depends on it.
+            let wall = Duration::from_secs(dice.roll(1 << 32) as u64);
+            world.faults().wall_clock(SystemTime::UNIX_EPOCH + wall);
+        }
         _ => world.lookup_delay(time * 20),
     }
     None

@@ -201,18 +201,23 @@ impl App {
     }
 
     /// Writes the next `count` bytes of our stream.
-    pub fn say(&mut self, conn: &mut Conn<'_>, at: usize, mut count: usize) {
+    pub fn say(&mut self, conn: &mut Conn<'_>, at: usize, count: usize) {
         let manner = self.book.lines[at].manner;
-        while count > 0 {
-            let n = count.min(manner.piece);
-            count -= n;
-            if !self.book.write(conn, at, n, manner.shared) {
-                return;
-            }
-            if manner.obeys && conn.flow() == Flow::Full {
-                return;
+        let before = self.book.lines[at].written;
+        let mut rest = count;
+        while rest > 0 {
+            let n = rest.min(manner.piece);
+            rest -= n;
+            let taken = self.book.write(conn, at, n, manner.shared);
+            if !taken || (manner.obeys && conn.flow() == Flow::Full) {
+                break;
             }
         }
+        let written = self.book.lines[at].written - before;
+        let (id, flow, piece) = (conn.id(), conn.flow(), manner.piece);
+        self.book.diary.note(|| {
+            format!("    writes {written} of {count} bytes to {id:?}, {piece} at once: {flow:?}")
+        });
     }
 
     pub fn close(&mut self, conn: &mut Conn<'_>) {

@@ -115,7 +115,7 @@ pub fn play(seed: u64, trace: bool) -> (Result<Outcome, Failure>, Vec<String>) {
     (Err(Failure { why, trace }), lines)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panicked: {}", text.unwrap_or("without a word"))
@@ -309,7 +309,7 @@ impl Play {
     fn stop_from_outside(&mut self) {
         let grace = self.dice.time(JUMP / 8);
         if self.world.handle().shutdown(grace).is_ok() {
-            let end = self.world.now() + grace;
+            let end = self.world.now() + self.world.handler().book.standstill + grace;
             self.world.handler_mut().book.stopping(end);
         }
     }

@@ -67,11 +67,12 @@ impl Play {
         let book = &mut self.world.handler_mut().book;
         book.begin_turn();
         let turn = book.turn;
-        book.diary
-            .note(|| format!("--- turn {turn}, at most {most:?}"));
         let busy = self.world.turn(most);
         let now = self.world.now();
-        self.world.handler_mut().book.end_turn(now);
+        let book = &mut self.world.handler_mut().book;
+        book.end_turn(now);
+        book.standstill = Duration::ZERO;
+        book.stop_is_heard = book.stop_at.is_some();
         let played = self.script.played(&mut self.world);
         if played > 0 {
             self.hurts += played;

@@ -17,8 +17,10 @@ use super::{SEND_FLAGS, last_errno};
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::{Arrival, Batch, Came, Errno, Fd, MAX_PACKETS, Packet};
 
-/// Control messages of one datagram: where it was sent to. Two may come on a dual-stack socket.
-const CONTROL_BYTES: usize = 2 * space(size_of::<libc::in6_pktinfo>());
+/// Control messages of one datagram: where it was sent to, of which two may come on a
+/// dual-stack socket, and where to cut what the system has merged.
+const CONTROL_BYTES: usize =
+    2 * space(size_of::<libc::in6_pktinfo>()) + space(size_of::<libc::c_int>());
 
 /// Whether a call goes on until nothing is left.
 const FILLS_BATCHES: bool = cfg!(not(target_os = "macos"));
@@ -64,7 +66,7 @@ struct Aim {
     count: usize,
     /// Room for control messages. Without it the system closes descriptors that a Unix
     /// sender attached; nobody here has asked for any.
-    destinations: bool,
+    control: bool,
 }
 
 // SAFETY: the pointers in it are addresses, which nothing here follows. The system does,
@@ -101,7 +103,7 @@ impl Inbox {
             bytes: bytes.as_mut_ptr().expose_provenance(),
             size,
             count,
-            destinations: known.destinations,
+            control: known.destinations || known.merges,
         };
         self.take_aim(aim);
         // SAFETY: each of the `count` headers has the address of a place of this batch, which
@@ -156,7 +158,7 @@ impl Inbox {
         let had = counted(answer)?;
         arrival.len = had.min(place.len());
         arrival.truncated = had > place.len();
-        arrival.to = None;
+        (arrival.to, arrival.segment) = (None, 0);
         note_sender(&mut arrival.from, name, length, None);
         Ok(Came {
             count: 1,
@@ -180,7 +182,7 @@ impl Places {
         header.msg_iovlen = 1;
         header.msg_name = slot.name.as_mut_ptr().cast();
         header.msg_namelen = Name::ROOM;
-        if aim.destinations {
+        if aim.control {
             slot.control.attach(header, CONTROL_BYTES);
         } else {
             header.msg_control = ptr::null_mut();
@@ -198,10 +200,12 @@ impl Places {
         let length = header.msg_len as usize;
         arrival.len = length.min(aim.size);
         arrival.truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        arrival.to = None;
-        if aim.destinations {
-            let mut messages = slot.control.messages(&header.msg_hdr);
-            arrival.to = messages.find_map(|message| destination(&message));
+        (arrival.to, arrival.segment) = (None, 0);
+        if aim.control {
+            for message in slot.control.messages(&header.msg_hdr) {
+                arrival.to = arrival.to.or_else(|| destination(&message));
+                arrival.segment = arrival.segment.max(segment(&message));
+            }
         }
         let neighbour = before.last().map(|arrival| &arrival.from);
         let name_length = header.msg_hdr.msg_namelen;
@@ -247,6 +251,21 @@ fn destination(message: &ControlMessage<'_>) -> Option<IpAddr> {
         }
         _ => None,
     }
+}
+
+/// Where to cut what has been merged, if that is what a control message tells.
+#[cfg(target_os = "linux")]
+fn segment(message: &ControlMessage<'_>) -> usize {
+    if (message.level, message.kind) != (libc::SOL_UDP, libc::UDP_GRO) {
+        return 0;
+    }
+    let size = bytes_at(message.data, 0).map_or(0, libc::c_int::from_ne_bytes);
+    usize::try_from(size).unwrap_or(0)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn segment(_message: &ControlMessage<'_>) -> usize {
+    0
 }
 
 fn bytes_at<const LENGTH: usize>(data: &[u8], at: usize) -> Option<[u8; LENGTH]> {

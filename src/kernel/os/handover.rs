@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use socket2::{SockAddr, Socket, Type};
 
@@ -13,7 +13,7 @@ use super::packets::{Known, without_port};
 use super::sockets::{must_listen, refused};
 use super::{check, errno, fault};
 use crate::address::Addr;
-use crate::kernel::{Adopted, Errno, Fault, Fd, Transport};
+use crate::kernel::{Adopted, Errno, Fault, Fd, Readiness, Transport};
 
 pub(super) fn listener(fd: OwnedFd) -> Result<Adopted, Fault> {
     let socket = Socket::from(fd);
@@ -144,6 +144,36 @@ pub(super) fn must_be_watchable(fd: Fd) -> Result<(), Errno> {
         libc::S_IFREG | libc::S_IFDIR | libc::S_IFBLK | libc::S_IFLNK => Err(Errno(libc::EPERM)),
         _ => Ok(()),
     }
+}
+
+/// Whether [`watch`](crate::kernel::Kernel::watch) would take it.
+pub(crate) fn is_watchable(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    must_be_watchable(Fd(fd.as_raw_fd()))
+}
+
+/// What a descriptor is ready for at this moment, for who will not wait for it.
+pub(crate) fn ready_now(fd: BorrowedFd<'_>) -> Readiness {
+    let mut asked = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN | libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one `pollfd`, which outlives the call.
+    let found = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    let mut ready = Readiness::default();
+    let meanings = [
+        (libc::POLLIN, Readiness::READABLE),
+        (libc::POLLOUT, Readiness::WRITABLE),
+        (
+            libc::POLLHUP,
+            Readiness::READ_CLOSED | Readiness::WRITE_CLOSED,
+        ),
+        (libc::POLLERR, Readiness::ERROR),
+    ];
+    for (bit, meaning) in meanings {
+        ready.insert(meaning.if_so(found > 0 && asked.revents & bit != 0));
+    }
+    ready
 }
 
 /// The descriptor as a thing of its own, which closes itself.

@@ -5,6 +5,7 @@
 //! `sockaddr_un` has it, without what the system fills it up with.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -13,6 +14,8 @@ use socket2::{Domain, SockAddr, SockAddrStorage};
 
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::Errno;
+#[cfg(not(target_os = "macos"))]
+use crate::peer::{Peer, Remote};
 
 /// Where the name begins in a Unix address.
 const NAME_AT: usize = std::mem::offset_of!(libc::sockaddr_un, sun_path);
@@ -51,6 +54,20 @@ fn name_in(addr: &[u8]) -> &[u8] {
 /// touched that the address has.
 #[repr(transparent)]
 pub(super) struct Name(libc::sockaddr_storage);
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Name")
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+impl Default for Name {
+    fn default() -> Self {
+        // SAFETY: it consists of integers, for which all zeroes are a value.
+        Self(unsafe { std::mem::zeroed() })
+    }
+}
 
 impl Name {
     /// How long an address may be.
@@ -91,6 +108,35 @@ impl Name {
                 Some(Addr::from(SocketAddr::from(addr)))
             }
             _ => None,
+        }
+    }
+
+    /// Who has been accepted, the address being of that length: packed if it can be.
+    #[cfg(not(target_os = "macos"))]
+    #[inline]
+    pub(super) fn remote(&self, length: libc::socklen_t) -> Option<Remote> {
+        let has = |bytes: usize| length as usize >= bytes;
+        match libc::c_int::from(self.0.ss_family) {
+            libc::AF_INET if has(size_of::<libc::sockaddr_in>()) => {
+                // SAFETY: as in `ip`.
+                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in>() };
+                let ip = addr.sin_addr.s_addr.to_ne_bytes();
+                let port = u16::from_be(addr.sin_port);
+                Some(Remote::Packed(Peer::of_v4(ip, port)))
+            }
+            libc::AF_INET6 if has(size_of::<libc::sockaddr_in6>()) => {
+                // SAFETY: as in `ip`.
+                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in6>() };
+                if addr.sin6_scope_id != 0 {
+                    return self.ip(length).map(Remote::from);
+                }
+                let port = u16::from_be(addr.sin6_port);
+                Some(Remote::Packed(Peer::of_v6(addr.sin6_addr.s6_addr, port)))
+            }
+            _ => {
+                let name = self.unix(length)?;
+                Some(Remote::Unpacked(Addr::Unix(UnixAddr::from_bytes(name))))
+            }
         }
     }
 

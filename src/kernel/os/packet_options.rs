@@ -1,15 +1,20 @@
-//! Options of an open datagram socket: groups, how far datagrams go, and where they leave.
+//! Options of an open datagram socket: groups, how far datagrams go, where they leave, and
+//! whether they come merged.
 //!
 //! Owns the one interface that the systems have least in common in: naming another interface
-//! by its number for IPv4.
+//! by its number for IPv4. And whether datagrams come merged, which one system alone does.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 
 use socket2::{SockRef, Socket};
 
 use super::packets::Family;
 use super::{errno, set_option};
+#[cfg(target_os = "linux")]
+use super::{option, set_flag};
 use crate::kernel::{Errno, Fd, PacketOption};
 
 /// Most routers that a datagram can be allowed: the field has eight bits.
@@ -41,6 +46,7 @@ pub(super) fn set(fd: Fd, family: Family, option: PacketOption) -> Result<(), Er
             || socket.set_unicast_hops_v6(way(hops)?),
         ),
         PacketOption::Broadcast(on) => socket.set_broadcast(on),
+        PacketOption::Merge => merge(socket, family),
     };
     outcome.map_err(errno)
 }
@@ -72,6 +78,50 @@ fn way(hops: u32) -> io::Result<u32> {
 fn refusal(errno: libc::c_int) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
+
+// Merging.
+
+/// Has the kernel hand out in one piece what it got in one piece, or has put together itself.
+#[cfg(target_os = "linux")]
+fn merge(socket: &Socket, family: Family) -> io::Result<()> {
+    match family {
+        // Its own word would be another one.
+        Family::Unix => Err(refusal(libc::ENOPROTOOPT)),
+        _ => set_flag(socket, libc::SOL_UDP, libc::UDP_GRO),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn merge(_socket: &Socket, _family: Family) -> io::Result<()> {
+    Err(refusal(libc::ENOPROTOOPT))
+}
+
+/// Whether it does so. A system that does not know of it (Linux before 5.0) does not.
+#[cfg(target_os = "linux")]
+pub(super) fn merges(socket: &Socket) -> bool {
+    let fd = Fd(socket.as_raw_fd());
+    // SAFETY: any bits are an int.
+    let on = unsafe { option::<libc::c_int>(fd, libc::SOL_UDP, libc::UDP_GRO) };
+    on.is_ok_and(|on| on != 0)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn merges(_socket: &Socket) -> bool {
+    false
+}
+
+/// From the next datagram on; what has come stays as it is.
+#[cfg(target_os = "linux")]
+pub(super) fn merge_no_more(fd: Fd) {
+    const OFF: libc::c_int = 0;
+    // SAFETY: the option is an int. If it fails, the socket is gone, which is just as well.
+    let _ = unsafe { set_option(&SockRef::from(&fd), libc::SOL_UDP, libc::UDP_GRO, &OFF) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn merge_no_more(_fd: Fd) {}
+
+// Groups.
 
 /// The family is the group's: a dual-stack socket of Linux may join groups of both.
 fn join(socket: &Socket, group: IpAddr, interface: u32) -> io::Result<()> {

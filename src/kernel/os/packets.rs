@@ -18,9 +18,9 @@ use super::batches::{Inbox, Outbox};
 use super::names::{Name, canonical, mapped, own_addr, sock_addr};
 use super::options::as_int;
 use super::sockets::{bind_and_admit, open, refused, run, share_port};
-use super::{fault, option, set_flag};
+use super::{fault, option, packet_options, set_flag};
 use crate::address::Addr;
-use crate::kernel::{Batch, BindSpec, Came, Errno, Fault, Fd, Packet, Transport};
+use crate::kernel::{Batch, BindSpec, Came, Errno, Fault, Fd, Packet, PacketOption, Transport};
 
 /// Which addresses a socket can be given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +43,8 @@ pub(super) struct Known {
     pub(super) destinations: bool,
     /// A plain receive call can be asked how long a datagram was, truncated or not (udp(7)).
     pub(super) tells_length: bool,
+    /// Several datagrams may come as one; a control message says where to cut.
+    pub(super) merges: bool,
 }
 
 impl Known {
@@ -64,11 +66,14 @@ impl Known {
     /// Asks what no descriptor of the socket says: its options may have been set elsewhere.
     fn of(socket: &Socket, family: Family, is_raw: bool) -> Self {
         let destinations = tells_destinations(socket, family);
+        let is_udp = is_udp(socket, family);
+        let merges = is_udp && packet_options::merges(socket);
         Self {
             family,
             is_raw,
             destinations,
-            tells_length: !destinations && is_udp(socket, family),
+            tells_length: !destinations && !merges && is_udp,
+            merges,
         }
     }
 }
@@ -86,9 +91,25 @@ impl Table {
         self.known.insert(fd, known);
     }
 
-    /// For every descriptor that goes: its number may be a stream's the next time.
+    /// For every descriptor that goes: its number may be a stream's the next time. Whoever has
+    /// a duplicate of it does not know that datagrams come merged, and is to have them apart.
     pub(super) fn forget(&mut self, fd: Fd) {
-        self.known.remove(&fd);
+        if let Some(Known { merges: true, .. }) = self.known.remove(&fd) {
+            packet_options::merge_no_more(fd);
+        }
+    }
+
+    pub(super) fn merges(&self, fd: Fd) -> bool {
+        self.known.get(&fd).is_some_and(|known| known.merges)
+    }
+
+    pub(super) fn set_option(&mut self, fd: Fd, option: PacketOption) -> Result<(), Errno> {
+        let known = self.known.get_mut(&fd).ok_or(Errno(libc::ENOTSOCK))?;
+        packet_options::set(fd, known.family, option)?;
+        if option == PacketOption::Merge {
+            (known.merges, known.tells_length) = (true, false);
+        }
+        Ok(())
     }
 
     /// ENOTSOCK for a descriptor that is not a datagram socket of ours.

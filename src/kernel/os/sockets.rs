@@ -10,11 +10,17 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+#[cfg(not(target_os = "macos"))]
+use super::last_errno;
+#[cfg(not(target_os = "macos"))]
+use super::names::Name;
 use super::names::{canonical, own_addr, sock_addr};
 use super::options::apply_to;
 use super::{fault, option};
 use crate::address::Addr;
 use crate::kernel::{DialSpec, Errno, Fault, Fd, ListenSpec, Prepare, Transport};
+#[cfg(not(target_os = "macos"))]
+use crate::peer::Remote;
 
 const LOG_TARGET: &str = super::LOG_TARGET;
 
@@ -183,8 +189,26 @@ fn is_listening(socket: &Socket) -> io::Result<bool> {
 
 /// One system call: address, nonblocking and close-on-exec come with the connection.
 #[cfg(not(target_os = "macos"))]
-pub(super) fn accept_stream(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
-    listener.accept4(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC)
+pub(super) fn accept4(listener: Fd, name: &mut Name) -> Result<(Fd, Remote), Errno> {
+    const FLAGS: libc::c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    name.clear();
+    let mut length = Name::ROOM;
+    // SAFETY: `length` bytes may be written behind the first pointer, and `length` is live.
+    let fd = unsafe {
+        let room = name.as_mut_ptr().cast::<libc::sockaddr>();
+        libc::accept4(listener.0, room, &raw mut length, FLAGS)
+    };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    match name.remote(length) {
+        Some(remote) => Ok((Fd(fd), remote)),
+        None => {
+            // SAFETY: `close` touches no memory of ours, and nobody else has this descriptor.
+            let _ = unsafe { libc::close(fd) };
+            Err(Errno(libc::ECONNABORTED))
+        }
+    }
 }
 
 /// The calls after `accept` fail when the peer has reset the connection meanwhile, which is

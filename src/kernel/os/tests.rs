@@ -234,7 +234,7 @@ fn a_wait_longer_than_the_system_allows_is_made_of_pieces() {
     let timeout = Duration::from_millis(5);
     let start = Instant::now();
     kernel
-        .wait(Some(timeout), Duration::from_millis(2))
+        .wait(nanos(timeout), nanos(Duration::from_millis(2)))
         .unwrap();
     assert!(start.elapsed() >= timeout);
     assert!(kernel.buffer.is_empty());

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::control::{Control, Messages, space};
 use super::names::sock_addr;
 use super::sockets::open;
-use super::{MAX_CALL_BYTES, SEND_FLAGS, errno, last_errno, option};
+use super::{SEND_FLAGS, errno, last_errno, of_one_call, option};
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::{Errno, Fd, MAX_FDS, Message, PathIdentity, PeerCred, Transport};
 
@@ -129,7 +129,7 @@ pub(super) fn receive_message(
     let mut control = Control::<CONTROL_BYTES>::new();
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len().min(MAX_CALL_BYTES),
+        iov_len: of_one_call(buffer.len()),
     };
     let mut header = header_of(&mut part);
     // Without room for them the system closes the descriptors that come.
@@ -185,7 +185,7 @@ pub(super) fn send_with_fds(fd: Fd, bytes: &[u8], fds: &[OwnedFd]) -> Result<usi
     }
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len().min(MAX_CALL_BYTES),
+        iov_len: of_one_call(bytes.len()),
     };
     let mut header = header_of(&mut part);
     let mut control = Control::<SENT_CONTROL_BYTES>::new();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::net::Nanos;
 use crate::kernel::Errno;
 
 /// What a loop asks of its system: each can be made to fail, and is counted.
@@ -39,7 +40,7 @@ pub enum Call {
     Shutdown,
     /// getsockname(2).
     LocalAddr,
-    /// getpeername(2).
+    /// getpeername(2). A failure is followed by a new readiness report.
     PeerAddr,
     /// connect(2). EINPROGRESS, EALREADY and EINTR are answers and not failures: the
     /// attempt is under way all the same.
@@ -84,6 +85,8 @@ pub(super) struct Script {
     pub(super) cannot_rearm: bool,
     /// Accepted sockets do not have their listener's options.
     pub(super) forget_options: bool,
+    /// Time that passes at the beginning of the next poll, at once.
+    pub(super) standstill: Nanos,
 }
 
 impl Script {

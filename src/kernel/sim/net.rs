@@ -102,6 +102,8 @@ pub(super) enum Stage {
     Dialing(Fd),
     /// The process has it: accepted, or dialed and answered, with success or not.
     Open(Fd),
+    /// The process has it, and the loop does not: nobody is told of anything.
+    Away,
     /// Closed by the process; the kernel still delivers what was written.
     Orphan,
     Gone,

@@ -32,6 +32,8 @@ const UNIX_QUEUE: usize = 10;
 const MAX_IPV4_PAYLOAD: usize = 65_507;
 /// The same on IPv6, whose header does not count.
 const MAX_IPV6_PAYLOAD: usize = 65_527;
+/// Datagrams that are merged into one: Linux's UDP_GRO_CNT_MAX.
+const MOST_MERGED: usize = 64;
 
 /// Everything that datagrams need.
 #[derive(Debug)]
@@ -88,6 +90,7 @@ pub(super) struct End {
     reuse_port: bool,
     broadcast: bool,
     destinations: bool,
+    pub(super) merges: bool,
     groups: Vec<(IpAddr, u32)>,
     multicast_loop: bool,
     /// As they were set, the last of each kind.
@@ -118,6 +121,33 @@ enum Parcel {
     Refusal {
         sender: usize,
     },
+}
+
+impl End {
+    /// What waits first, and where to cut it if those behind it were merged with it: from the
+    /// same sender and of the same size, except that the last one may be shorter.
+    fn take(&mut self) -> Option<(Datagram, usize)> {
+        let mut first = self.queue.pop_front()?;
+        self.queued_bytes -= first.bytes.len();
+        let (size, mut last) = (first.bytes.len(), first.bytes.len());
+        let mut merged = 1;
+        while self.merges
+            && merged < MOST_MERGED
+            && let Some(next) = self.queue.front()
+            && (&next.from, &next.to) == (&first.from, &first.to)
+            && last == size
+            && (1..=size).contains(&next.bytes.len())
+            && first.bytes.len() + next.bytes.len() <= MAX_IPV4_PAYLOAD
+            && let Some(next) = self.queue.pop_front()
+        {
+            self.queued_bytes -= next.bytes.len();
+            last = next.bytes.len();
+            first.bytes.extend(next.bytes);
+            merged += 1;
+        }
+        let segment = if merged > 1 { size } else { 0 };
+        Some((first, segment))
+    }
 }
 
 impl Packets {
@@ -178,21 +208,25 @@ impl Packets {
         if it.queue.is_empty() {
             return Err(Errno(libc::EAGAIN));
         }
-        let count = batch.places().min(self.most).min(it.queue.len());
+        let most = batch.places().min(self.most);
         let size = batch.size();
-        for (at, datagram) in it.queue.drain(..count).enumerate() {
-            it.queued_bytes -= datagram.bytes.len();
+        let mut count = 0;
+        while count < most
+            && let Some((datagram, segment)) = it.take()
+        {
             let (places, arrivals) = batch.parts();
             let len = datagram.bytes.len().min(size);
-            places[at * size..at * size + len].copy_from_slice(&datagram.bytes[..len]);
-            let arrival = &mut arrivals[at];
+            places[count * size..count * size + len].copy_from_slice(&datagram.bytes[..len]);
+            let arrival = &mut arrivals[count];
             arrival.len = len;
             arrival.truncated = len < datagram.bytes.len();
             arrival.from = datagram.from;
             arrival.to = it.destinations.then(|| datagram.to.ip()).flatten();
+            arrival.segment = segment;
+            count += 1;
         }
         self.announce_partners(end);
-        let drained = count < batch.places().min(self.most);
+        let drained = count < most;
         Ok(Came { count, drained })
     }
 

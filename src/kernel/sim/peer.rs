@@ -4,18 +4,26 @@
 //! A client reads everything at once unless it is paused, and keeps what the network
 //! does not take yet. It never sees the server's descriptors or tokens.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use super::SimKernel;
 #[cfg(test)]
 use super::net::Stage;
+use super::words::{Bytes, Said};
 use crate::address::Addr;
 use crate::kernel::Errno;
 
 /// One simulated client, named by the kernel that it connected to and valid for ever.
 /// Another kernel's methods would take it for a client of their own, or panic.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Peer(pub(super) usize);
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client {}", self.0)
+    }
+}
 
 /// Where a client's connection is.
 #[cfg(test)]
@@ -38,7 +46,7 @@ impl SimKernel {
     pub(crate) fn new_client(&mut self, addr: SocketAddr) -> Result<Peer, Errno> {
         let chance = self.dice.roll();
         let result = self.net.new_client(addr, chance).map(Peer);
-        self.note(|| format!("client connects to {addr}: {result:?}"));
+        self.note(|| format!("a client connects to {addr}: {}", Said(&result)));
         result
     }
 
@@ -52,7 +60,7 @@ impl SimKernel {
             _ if link.client.closed || link.client.saw_eof => PeerState::Closed,
             Stage::Syn(_) => PeerState::Connecting,
             Stage::Queued => PeerState::Queued,
-            Stage::Open(_) | Stage::Orphan => PeerState::Open,
+            Stage::Open(_) | Stage::Away | Stage::Orphan => PeerState::Open,
             Stage::Fresh(_) | Stage::Spoilt(_) | Stage::Dialing(_) => PeerState::Connecting,
             Stage::Gone => PeerState::Closed,
         }
@@ -84,7 +92,7 @@ impl SimKernel {
             link.client.outbox.push(bytes);
             self.net.push_outbox(peer.0);
         }
-        self.note(|| format!("{peer:?} sends {} bytes in time", bytes.len()));
+        self.note(|| format!("{peer:?} sends {} bytes {}", bytes.len(), Bytes(bytes)));
     }
 
     /// Bytes sent by the client that have not reached the server's receive buffer.

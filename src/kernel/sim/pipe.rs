@@ -3,6 +3,9 @@
 //! Owns the bytes on their way and the FIN behind them. It never knows which end it
 //! serves, what time it is, or whom an arrival should wake.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
 use super::run::{Moved, Run};
 use crate::kernel::{Errno, Message};
 
@@ -24,7 +27,15 @@ pub(super) struct Pipe {
     sent: u64,
     ripe: u64,
     moved: u64,
+    /// Bytes that the reader has taken.
+    taken: u64,
+    passed: Lots,
+    /// Those that came with bytes that the reader has taken.
+    arrived: Vec<OwnedFd>,
 }
+
+/// Descriptors on their way, each lot with the place of its byte, in order.
+pub(super) type Lots = VecDeque<(u64, Vec<OwnedFd>)>;
 
 /// What reached the receive buffer in one step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +70,9 @@ impl Pipe {
             sent: 0,
             ripe: 0,
             moved: 0,
+            taken: 0,
+            passed: VecDeque::new(),
+            arrived: Vec::new(),
         }
     }
 
@@ -194,14 +208,67 @@ impl Pipe {
         self.fin_received
     }
 
-    /// Reads from the receive buffer.
+    /// Reads from the receive buffer; of a stream, up to where other descriptors come.
     pub(super) fn take(&mut self, buffer: &mut [u8]) -> Message {
-        self.received.take(buffer)
+        let most = self.before_the_next_lot().min(buffer.len());
+        let before = self.received.len();
+        let message = self.received.take(&mut buffer[..most]);
+        self.count_taken(before - self.received.len());
+        message
     }
 
     /// Moves at most `most` bytes of the receive buffer to the end of `to`.
     pub(super) fn take_into(&mut self, to: &mut Run, most: usize) -> usize {
-        self.received.move_to(to, most).bytes
+        let count = self.received.move_to(to, most).bytes;
+        self.count_taken(count);
+        count
+    }
+
+    // Descriptors.
+
+    /// They travel with the byte that stands at `place`, counted from the first one ever.
+    pub(super) fn pass(&mut self, place: u64, fds: Vec<OwnedFd>) {
+        self.passed.push_back((place, fds));
+    }
+
+    /// The byte that they were to travel with was not taken.
+    pub(super) fn take_back(&mut self, place: u64) {
+        self.passed.retain(|(known, _)| *known != place);
+    }
+
+    /// Those that came with what was taken.
+    pub(super) fn take_passed(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// Takes all that travel, for the pipe that continues this one byte for byte.
+    pub(super) fn take_on_their_way(&mut self) -> Lots {
+        std::mem::take(&mut self.passed)
+    }
+
+    pub(super) fn pass_on(&mut self, mut from: Lots) {
+        self.passed.append(&mut from);
+    }
+
+    /// Bytes that one read may take. A record is taken whole.
+    fn before_the_next_lot(&self) -> usize {
+        let next = self.passed.iter().find(|(place, _)| *place > self.taken);
+        match next {
+            Some((place, _)) if !self.keeps_bounds() => {
+                usize::try_from(place - self.taken).unwrap_or(usize::MAX)
+            }
+            _ => usize::MAX,
+        }
+    }
+
+    fn count_taken(&mut self, count: usize) {
+        self.taken += count as u64;
+        while let Some((place, _)) = self.passed.front()
+            && *place < self.taken
+            && let Some((_, fds)) = self.passed.pop_front()
+        {
+            self.arrived.extend(fds);
+        }
     }
 
     /// What has arrived, for whoever carries it further.
@@ -220,6 +287,8 @@ impl Pipe {
     pub(super) fn destroy(&mut self) {
         self.sending.clear();
         self.broken = true;
+        let arrived = self.taken + self.received.len() as u64;
+        self.passed.retain(|(place, _)| *place < arrived);
     }
 
     fn window(&self) -> usize {

@@ -56,10 +56,16 @@ impl Poller {
         Ok(())
     }
 
-    /// Queues the present state once more.
-    pub(super) fn rearm(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+    /// Reports go by that name from now on.
+    pub(super) fn name(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
         let source = self.sources.get_mut(&fd).ok_or(Errno(libc::ENOENT))?;
         source.token = token;
+        Ok(())
+    }
+
+    /// Queues the present state once more.
+    pub(super) fn rearm(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+        self.name(fd, token)?;
         self.mark(fd);
         Ok(())
     }

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::fault::Call;
 use super::net::Remote;
@@ -34,6 +34,19 @@ impl SimKernel {
         self.horizon = horizon.map(|it| nanos(it.saturating_duration_since(self.base)));
     }
 
+    /// The process stands still for that long when it polls next.
+    pub(crate) fn stand_still(&mut self, time: Duration) {
+        self.script.standstill = self.script.standstill.saturating_add(nanos(time));
+        self.note(|| format!("the process is stopped for {time:?}"));
+    }
+
+    /// What the wall clock shows now. It goes on from there.
+    pub(crate) fn set_wall(&mut self, now: SystemTime) {
+        let elapsed = self.elapsed();
+        self.wall_epoch = now.checked_sub(elapsed).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.note(|| "the wall clock was set".to_owned());
+    }
+
     /// Whether the last poll would have waited for ever: no timeout, and nothing under way.
     #[cfg(test)]
     pub(crate) fn stalled(&self) -> bool {
@@ -42,6 +55,7 @@ impl SimKernel {
 
     /// Whether a poll at this moment would bring anything.
     pub(crate) fn has_news(&mut self) -> bool {
+        self.look_outside();
         self.settle();
         self.poller.has_changes()
             || self.net.has_pieces()
@@ -55,6 +69,7 @@ impl SimKernel {
             Some(Entry::Stream(link)) => self.net.links[link].state(),
             Some(Entry::Listener(listener)) => self.net.listeners[listener].state(),
             Some(Entry::Packets(end)) => self.packets.state(end),
+            Some(Entry::Kept) => self.kept.state(fd),
             Some(Entry::Spare) | None => Readiness::default(),
         }
     }
@@ -110,7 +125,10 @@ impl SimKernel {
     /// [`spurious`](Self::spurious) for everything registered.
     pub(crate) fn spurious_all(&mut self) {
         for fd in self.poller.registered() {
-            self.spurious(fd);
+            // Whoever reads a real descriptor because of it would wait for ever.
+            if self.table.peek(fd) != Some(Entry::Kept) {
+                self.spurious(fd);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) enum Entry {
     /// Index of an end for datagrams.
     Packets(usize),
     Spare,
+    /// A descriptor of the real process, which it watches.
+    Kept,
 }
 
 /// 0, 1 and 2 are the standard streams.
@@ -69,6 +71,11 @@ impl Table {
         if self.is_full() {
             return Err(Errno(libc::EMFILE));
         }
+        Ok(self.take_in(entry))
+    }
+
+    /// As [`open`](Self::open), of what is open already: no limit is in its way.
+    pub(super) fn take_in(&mut self, entry: Entry) -> Fd {
         let reused = if self.reuse_numbers {
             self.free.pop_first()
         } else {
@@ -80,7 +87,7 @@ impl Table {
         }
         self.entries.insert(number, entry);
         self.opened += 1;
-        Ok(Fd(number))
+        Fd(number)
     }
 
     /// Takes the descriptor out of the table; `None` (and a violation) if it was not open.

@@ -12,6 +12,8 @@ use super::net::Nanos;
 
 /// Lines that are kept.
 const MOST_LINES: usize = 4096;
+/// Characters of the time before a line, so that the lines stand below each other.
+const TIME_WIDTH: usize = 12;
 
 /// The last lines, oldest first.
 #[derive(Debug, Default)]
@@ -39,7 +41,8 @@ impl Trace {
             return;
         }
         let now = Duration::from_nanos(self.now.load(Ordering::Relaxed));
-        let line = format!("{now:?} {}", line());
+        let time = format!("{now:?}");
+        let line = format!("{time:>TIME_WIDTH$}  {}", line());
         self.with(|lines| {
             if lines.len() == MOST_LINES {
                 lines.pop_front();
@@ -48,7 +51,7 @@ impl Trace {
         });
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.with(|lines| lines.iter().cloned().collect())
     }
 

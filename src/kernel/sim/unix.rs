@@ -1,6 +1,8 @@
 //! The verbs of Unix sockets, and what stands at the paths of this host before anybody
 //! serves them.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::SimKernel;
@@ -8,6 +10,8 @@ use super::fault::Call;
 use super::names::{Owner, unix_name};
 use super::net::{Remote, Stage};
 use super::peer::Peer;
+use super::table::Entry;
+use super::words::Said;
 use crate::address::{Addr, UnixAddr};
 use crate::kernel::{DialSpec, Errno, Fd, PathIdentity, PeerCred, Transport};
 
@@ -111,6 +115,56 @@ impl SimKernel {
     }
 }
 
+/// Descriptors that travel.
+impl SimKernel {
+    pub(super) fn try_send_with_fds(
+        &mut self,
+        fd: Fd,
+        bytes: &[u8],
+        fds: &[OwnedFd],
+    ) -> Result<usize, Errno> {
+        let link = self.stream(fd, "sendmsg")?;
+        if !self.net.links[link].is_unix() {
+            return Err(Errno(libc::EINVAL));
+        }
+        let copies: io::Result<Vec<OwnedFd>> = fds.iter().map(OwnedFd::try_clone).collect();
+        let copies = copies.map_err(|_| Errno(libc::ETOOMANYREFS))?;
+        let place = self.net.links[link].down.sent();
+        // Before the bytes, which may be read by the time the call returns.
+        self.net.links[link].down.pass(place, copies);
+        let result = self.try_write(fd, std::iter::once(bytes));
+        if result.is_err() {
+            self.net.links[link].down.take_back(place);
+        }
+        result
+    }
+
+    /// Those that came with what was just read.
+    pub(super) fn take_passed(&mut self, fd: Fd) -> Vec<OwnedFd> {
+        match self.table.peek(fd) {
+            Some(Entry::Stream(link)) => self.net.links[link].up.take_passed(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A client sends bytes with descriptors, which travel with the first of them.
+    pub(crate) fn peer_send_fds(&mut self, peer: Peer, bytes: &[u8], fds: Vec<OwnedFd>) {
+        let count = fds.len();
+        let link = &mut self.net.links[peer.0];
+        if link.client_may_send() && link.is_unix() && !bytes.is_empty() {
+            let place = link.up.sent() + link.client.outbox.len() as u64;
+            link.up.pass(place, fds);
+        }
+        self.note(|| format!("{peer:?} sends {count} descriptors"));
+        self.peer_send_all(peer, bytes);
+    }
+
+    /// The descriptors that came with what the client has read.
+    pub(crate) fn peer_received_fds(&mut self, peer: Peer) -> Vec<OwnedFd> {
+        self.net.links[peer.0].down.take_passed()
+    }
+}
+
 /// Whoever runs the world.
 impl SimKernel {
     /// A new client of whoever listens at that path, or, with an `@` before it, under that
@@ -118,7 +172,7 @@ impl SimKernel {
     pub(crate) fn new_unix_client(&mut self, path: &Path) -> Result<Peer, Errno> {
         let listener = self.serving(&unix_name(path));
         let result = listener.and_then(|listener| self.net.new_unix_client(listener));
-        self.note(|| format!("client connects to {}: {result:?}", path.display()));
+        self.note(|| format!("a client connects to {}: {}", path.display(), Said(&result)));
         result.map(Peer)
     }
 

@@ -165,6 +165,7 @@ impl Net {
         let before = up.sent();
         let mut moved = up.put_from(&mut arrived);
         *self.links[from].down.received_mut() = arrived;
+        self.relay_descriptors(from, to);
         let down = &self.links[from].down;
         if down.fin_received() && !down.has_input() {
             self.links[to].up.finish();
@@ -174,6 +175,11 @@ impl Net {
         if moved != Moved::default() {
             self.crossed(to, Way::Up, position);
         }
+    }
+
+    pub(super) fn relay_descriptors(&mut self, from: usize, to: usize) {
+        let passed = self.links[from].down.take_on_their_way();
+        self.links[to].up.pass_on(passed);
     }
 
     /// The other half of a connection of the process to itself was reset or refused.
@@ -286,7 +292,7 @@ impl Link {
     /// Who is at the other end, while somebody is.
     pub(crate) fn peer(&self) -> Option<Addr> {
         let there = self.is_unix() || !self.server.reset;
-        let connected = matches!(self.stage, Stage::Open(_)) && there;
+        let connected = matches!(self.stage, Stage::Open(_) | Stage::Away) && there;
         connected.then(|| self.peer_addr.clone())
     }
 

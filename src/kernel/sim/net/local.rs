@@ -113,6 +113,7 @@ impl Net {
         let on_its_way = twin.is_some_and(|twin| self.links[twin].down.has_input());
         if self.links[link].up.has_input() || on_its_way {
             if let Some(twin) = twin {
+                self.relay_descriptors(link, twin);
                 let mut rest = self.links[link].down.take_rest();
                 self.links[twin].up.swallow(&mut rest);
             }

@@ -153,7 +153,13 @@ impl Packets {
     pub(super) fn set_option(&mut self, end: usize, option: PacketOption) -> Result<(), Errno> {
         let it = &mut self.ends[end];
         if it.name.as_unix().is_some() {
-            return Err(Errno(libc::EOPNOTSUPP));
+            let is_unknown = option == PacketOption::Merge;
+            let refusal = if is_unknown {
+                libc::ENOPROTOOPT
+            } else {
+                libc::EOPNOTSUPP
+            };
+            return Err(Errno(refusal));
         }
         match option {
             PacketOption::Join(group, interface) => it.join(group, interface)?,
@@ -163,6 +169,7 @@ impl Packets {
             }
             PacketOption::MulticastLoop(on) => it.multicast_loop = on,
             PacketOption::Broadcast(on) => it.broadcast = on,
+            PacketOption::Merge => it.merges = true,
             PacketOption::MulticastTtl(_) | PacketOption::Ttl(_) => {}
         }
         let kind = std::mem::discriminant(&option);
@@ -191,6 +198,7 @@ impl End {
             reuse_port: false,
             broadcast: false,
             destinations: false,
+            merges: false,
             groups: Vec::new(),
             multicast_loop: true,
             options: Vec::new(),

@@ -1,5 +1,6 @@
 //! The verbs of datagrams, and what clients do at the far end of them.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::Addr;
@@ -8,12 +9,19 @@ use crate::kernel::sim::SimKernel;
 use crate::kernel::sim::fault::Call;
 use crate::kernel::sim::names::Owner;
 use crate::kernel::sim::table::Entry;
+use crate::kernel::sim::words::{Done, Said};
 use crate::kernel::{Batch, BindSpec, Came, Errno, Fault, Fd, MAX_PACKETS, Packet, PacketOption};
 
 /// One client that exchanges datagrams with the process, named by the kernel that it
 /// lives in and valid for ever.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PacketPeer(usize);
+
+impl fmt::Debug for PacketPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "packet client {}", self.0)
+    }
+}
 
 /// The parts of verbs.
 impl SimKernel {
@@ -126,7 +134,7 @@ impl SimKernel {
     /// A client of that name; EADDRINUSE if somebody has it.
     pub(crate) fn new_packet_peer(&mut self, name: &Addr) -> Result<PacketPeer, Errno> {
         let result = self.packets.new_client(name, &mut self.names);
-        self.note(|| format!("client for datagrams at {name}: {result:?}"));
+        self.note(|| format!("a client for datagrams at {name}: {}", Said(&result)));
         result.map(PacketPeer)
     }
 
@@ -146,7 +154,7 @@ impl SimKernel {
         let (names, dice) = (&self.names, &mut self.dice);
         let result = self.packets.send(peer.0, bytes, Some(&near), names, dice);
         let count = bytes.len();
-        self.note(|| format!("{peer:?} sends {count} bytes to {to}: {result:?}"));
+        self.note(|| format!("{peer:?} sends {count} bytes to {to}: {}", Done(&result)));
         result
     }
 
@@ -158,7 +166,12 @@ impl SimKernel {
     /// Whether the client leaves in its queue what arrives.
     pub(crate) fn packet_peer_pause(&mut self, peer: PacketPeer, paused: bool) {
         self.packets.set_stuck(peer.0, paused);
-        self.note(|| format!("{peer:?} receives: {}", !paused));
+        let what = if paused {
+            "stops receiving"
+        } else {
+            "receives"
+        };
+        self.note(|| format!("{peer:?} {what}"));
     }
 
     /// The client hears a multicast group, on the only interface.

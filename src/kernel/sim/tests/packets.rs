@@ -120,6 +120,44 @@ fn datagrams_come_whole_in_order_and_are_announced_once_each() {
 }
 
 #[test]
+fn equal_datagrams_of_one_sender_come_merged_where_that_was_asked_for() {
+    let mut post = Post::new(&bound(Some("0.0.0.0:53"), None));
+    let [one, other] = ["10.0.0.9:5000", "10.0.0.9:5001"].map(|name| post.client(name));
+    let merge = PacketOption::Merge;
+    assert_eq!(post.kernel.set_packet_option(post.fd, merge), Ok(()));
+    assert!(post.kernel.merges(post.fd));
+    let sent: [(PacketPeer, &[u8]); 9] = [
+        (one, b"11"),
+        (one, b"22"),
+        (one, b"3"),
+        (one, b"44"),
+        (other, b"55"),
+        (one, b""),
+        (one, b"66"),
+        (one, b"77"),
+        (one, b"888"),
+    ];
+    for (from, bytes) in sent {
+        post.tell(from, "127.0.0.1:53", bytes);
+    }
+    let mut batch = Batch::new(8, 16);
+    let came = post.kernel.receive(post.fd, &mut batch).unwrap();
+    let all = (0..came.count).map(|at| batch.arrival(at));
+    let all: Vec<_> = all.map(|(it, bytes)| (bytes, it.segment)).collect();
+    // A shorter one ends what is merged, and so does another sender or a longer one.
+    let expected: [(&[u8], usize); 6] = [
+        (b"11223", 2),
+        (b"44", 0),
+        (b"55", 0),
+        (b"", 0),
+        (b"6677", 2),
+        (b"888", 0),
+    ];
+    assert_eq!(all, expected);
+    assert!(came.drained);
+}
+
+#[test]
 fn what_is_longer_than_its_place_is_cut_and_says_so() {
     let mut post = Post::new(&BindSpec {
         destinations: true,

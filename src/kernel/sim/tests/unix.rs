@@ -1,5 +1,6 @@
 //! Unix streams and records against what is known of Linux.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::packets::{at, bound, fault};
@@ -508,15 +509,47 @@ fn a_closed_unix_socket_is_not_used_again() {
 }
 
 #[test]
-fn descriptors_of_the_real_process_have_no_place_here() {
+fn descriptors_arrive_with_the_first_of_their_bytes() {
+    let mut world = host(Transport::Stream);
+    let (client, fd) = world.unix_pair();
+    let pipe = || OwnedFd::from(std::io::pipe().unwrap().0);
+    world.kernel.peer_send_all(client, b"ab");
+    world
+        .kernel
+        .peer_send_fds(client, b"cd", vec![pipe(), pipe()]);
+    world.kernel.peer_send_fds(client, b"e", vec![pipe()]);
+    let mut next = || {
+        let (mut buffer, mut fds) = ([0; 8], Vec::new());
+        let kernel = &mut world.kernel;
+        let came = kernel.receive_message(fd, &mut buffer, Some(&mut fds));
+        (came.unwrap().len, fds.len())
+    };
+    assert_eq!([next(), next(), next()], [(2, 0), (2, 2), (1, 1)]);
+}
+
+#[test]
+fn descriptors_of_bytes_that_were_not_taken_do_not_arrive() {
+    let mut world = host(Transport::Stream);
+    let (client, fd) = world.unix_pair();
+    let pipe = || OwnedFd::from(std::io::pipe().unwrap().0);
+    world.kernel.fail(Call::Write, Errno(libc::EAGAIN), 1);
+    let refused = world.kernel.send_with_fds(fd, b"x", &[pipe()]);
+    assert_eq!(refused, errno(libc::EAGAIN));
+    assert_eq!(world.kernel.send_with_fds(fd, b"x", &[pipe()]), Ok(1));
+    assert_eq!(world.kernel.peer_received(client), b"x");
+    assert_eq!(world.kernel.peer_received_fds(client).len(), 1);
+}
+
+#[test]
+fn a_socket_is_not_watched_and_no_foreign_one_taken_over() {
     let mut world = host(Transport::Stream);
     let (_, fd) = world.unix_pair();
-    let none = errno(libc::ENOTSUP);
-    assert_eq!(world.kernel.send_with_fds(fd, b"x", &[]), none);
-    assert_eq!(world.kernel.release(fd).map(|_| ()), errno(libc::ENOTSUP));
     let token = Token::from_bits(CONN);
     let watched = world.kernel.watch(fd, token, Interest::Read);
     assert_eq!(watched, errno(libc::ENOTSUP));
+    let foreign = OwnedFd::from(std::io::pipe().unwrap().0);
+    let fault = world.kernel.adopt_stream(foreign).unwrap_err();
+    assert_eq!(fault.errno, Errno(libc::ENOTSUP));
 }
 
 /// Random records between dialers, listeners and clients; checks that each connection

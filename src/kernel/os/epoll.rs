@@ -1,0 +1,145 @@
+//! Waiting on Linux: epoll_wait on mio's own descriptor, and what its flags mean.
+//!
+//! Registrations and the wake-up channel are mio's, here as everywhere, and so is what a flag
+//! means. Asked by way of mio, each event is translated twice, by six questions that mio answers
+//! by a call each; most events say no more than that bytes have come, which is one comparison.
+//!
+//! Knows neither what a token stands for nor who waits.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use super::Readiness;
+use crate::kernel::Event;
+use crate::timer::{NEVER, Nanos};
+use crate::token::Token;
+
+const IN: u32 = libc::EPOLLIN as u32;
+const PRI: u32 = libc::EPOLLPRI as u32;
+const OUT: u32 = libc::EPOLLOUT as u32;
+const ERR: u32 = libc::EPOLLERR as u32;
+const HUP: u32 = libc::EPOLLHUP as u32;
+const RDHUP: u32 = libc::EPOLLRDHUP as u32;
+
+/// What a stream says of itself while it lives; these bits are ours as they are.
+const ORDINARY: u32 = IN | OUT;
+const _: () = assert!(IN == Readiness::READABLE.0 as u32 && OUT == Readiness::WRITABLE.0 as u32);
+
+/// What it says when the peer has finished.
+const LAST: u32 = IN | OUT | RDHUP;
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
+
+/// What a wait has brought, as the kernel wrote it.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    events: Vec<libc::epoll_event>,
+}
+
+impl Arrivals {
+    pub(super) fn with_capacity(events: usize) -> Self {
+        Self {
+            events: Vec::with_capacity(events),
+        }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.events.capacity()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Waits at most `timeout` ([`NEVER`]: for ever), which is no longer than the system can count,
+    /// and replaces what the last wait brought.
+    pub(super) fn wait(&mut self, poll: &mut mio::Poll, timeout: Nanos) -> io::Result<()> {
+        self.events.clear();
+        let room = libc::c_int::try_from(self.events.capacity()).unwrap_or(libc::c_int::MAX);
+        let timeout = millis(timeout);
+        // SAFETY: there is room for `room` events behind the pointer, and the call writes no
+        // more than that.
+        let came = unsafe {
+            let events = self.events.as_mut_ptr();
+            libc::epoll_wait(poll.as_raw_fd(), events, room, timeout)
+        };
+        let Ok(came) = usize::try_from(came) else {
+            return Err(io::Error::last_os_error());
+        };
+        // SAFETY: the system has written that many events, which fit.
+        unsafe { self.events.set_len(came) };
+        Ok(())
+    }
+
+    /// In our terms.
+    pub(super) fn tell(&self, events: &mut Vec<Event>) {
+        events.extend(self.events.iter().map(|event| Event {
+            token: Token::from_bits(event.u64),
+            ready: readiness(event.events),
+        }));
+    }
+}
+
+/// Whole milliseconds, rounded up: never early, and a short wait is no poll.
+fn millis(timeout: Nanos) -> libc::c_int {
+    if timeout == NEVER {
+        return -1;
+    }
+    let whole = timeout.saturating_add(NANOS_PER_MILLI - 1) / NANOS_PER_MILLI;
+    libc::c_int::try_from(whole).unwrap_or(libc::c_int::MAX)
+}
+
+#[inline]
+fn readiness(events: u32) -> Readiness {
+    if events & !ORDINARY == 0 {
+        Readiness(events as u8)
+    } else if events == LAST {
+        Readiness::READABLE | Readiness::WRITABLE | Readiness::READ_CLOSED
+    } else {
+        unusual(events)
+    }
+}
+
+/// The rules of mio's epoll selector.
+fn unusual(events: u32) -> Readiness {
+    let has = |flags: u32| events & flags == flags;
+    Readiness::READABLE.if_so(has(IN) || has(PRI))
+        | Readiness::WRITABLE.if_so(has(OUT))
+        | Readiness::READ_CLOSED.if_so(has(HUP) || has(IN | RDHUP))
+        | Readiness::WRITE_CLOSED.if_so(has(HUP) || has(OUT | ERR) || events == ERR)
+        | Readiness::ERROR.if_so(has(ERR))
+        | Readiness::URGENT.if_so(has(PRI))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every combination of flags, beside what mio makes of it.
+    #[test]
+    fn a_flag_means_what_it_means_to_mio() {
+        let flags = [IN, PRI, OUT, ERR, HUP, RDHUP];
+        for chosen in 0..1_u32 << flags.len() {
+            let chosen = |at: &usize| chosen & (1 << at) != 0;
+            let events = (0..flags.len())
+                .filter(chosen)
+                .fold(0, |all, at| all | flags[at]);
+            // An event of mio's on this system is the kernel's with another name.
+            let raw = libc::epoll_event { events, u64: 7 };
+            // SAFETY: `mio::event::Event` is a transparent wrapper around `epoll_event` here.
+            let theirs = unsafe { &*(&raw const raw).cast::<mio::event::Event>() };
+            let expected = super::super::from_mio(theirs).ready;
+            assert_eq!(readiness(events), expected, "{events:#x}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_rounded_up() {
+        for (nanos, expected) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
+            assert_eq!(millis(nanos), expected);
+        }
+        assert_eq!(millis(86_400 * 1_000 * NANOS_PER_MILLI), 86_400_000);
+        assert_eq!(millis(NEVER - 1), libc::c_int::MAX);
+        assert_eq!(millis(NEVER), -1);
+    }
+}
