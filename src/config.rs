@@ -178,7 +178,7 @@ pub struct Config {
     /// call that reaches it may bring some more. 256.
     pub datagram_budget: usize,
     /// Connections whose [`Layer`](crate::Layer) may go on with its handshake in one turn, one
-    /// step each. 16. A step may cost a signature, up to a millisecond; higher lets more
+    /// step each. 2. A step may cost a signature, up to a millisecond; higher lets more
     /// newcomers in and keeps established connections waiting for them.
     pub handshake_budget: u32,
     /// Posted closures run in one turn. 1,024.
@@ -264,7 +264,7 @@ impl Default for Config {
             read_calls: 16,
             accept_budget: 64,
             datagram_budget: 256,
-            handshake_budget: 16,
+            handshake_budget: 2,
             post_budget: 1024,
             drain_limit: 4 * MIB,
             events: 1024,

@@ -18,6 +18,7 @@ use crate::config::{self, Limits};
 use crate::context::Flow;
 use crate::engine::{Ending, Engine, NOBODY, at_least_a_tick, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::fd::{self, Received, Sent};
 use crate::flags::Flags;
 use crate::handler::{Closed, Deadline};
@@ -27,7 +28,7 @@ use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::peer::{Peer, Remote};
 use crate::sources::Named;
-use crate::timer::{Entry, NEVER, Nanos};
+use crate::timer::{Entry, NEVER, Nanos, TICK};
 use crate::token::{ConnId, Owner, TimerId, Token};
 use crate::unix_path::{self, Owned};
 
@@ -395,7 +396,9 @@ impl Connection {
     ) -> Result<usize, Moved> {
         engine.stats.reads += 1;
         let n = engine.kernel.recv_some(self.fd, shared)?;
-        self.active_at = engine.clock.nanos;
+        if !fault!(IdleNotRenewed) {
+            self.active_at = engine.clock.nanos;
+        }
         self.gained(n, engine);
         Ok(n)
     }
@@ -465,7 +468,9 @@ impl Connection {
             // Nothing else can be due: the turn's time was noted by the read.
             self.bytes_written += len as u64;
             engine.stats.bytes_written += len as u64;
-            engine.gather.clear();
+            if !fault!(AnswerToStranger) {
+                engine.gather.clear();
+            }
         }
         engine.current = NOBODY;
         true
@@ -525,7 +530,8 @@ impl Connection {
     }
 
     fn is_paused(&self) -> bool {
-        self.has(Flags::PAUSED) || (self.has(Flags::FULL) && self.has(Flags::AUTO_PAUSE))
+        let full = self.has(Flags::FULL) && !fault!(FullOutputReadOn);
+        (self.has(Flags::PAUSED) && !fault!(PauseIgnored)) || (full && self.has(Flags::AUTO_PAUSE))
     }
 
     /// Whether a service of the read side would find news.
@@ -572,6 +578,9 @@ impl Connection {
             return Filled::Nothing;
         };
         budget.spend(n);
+        if fault!(LeftoverReordered) {
+            shared[..left + n].rotate_left(left);
+        }
         if let Some(leftover) = self.take_leftover() {
             engine.account(left, 0);
             leftover.release(&mut engine.pool);
@@ -630,10 +639,13 @@ impl Connection {
         let Received::Bytes(n) = received else {
             return self.received_no_bytes(received, engine);
         };
-        if n < room && !self.has(Flags::CUT_SHORT) {
+        let short = n < room || fault!(FullReadIsLast);
+        if short && (!self.has(Flags::CUT_SHORT) || fault!(FinIgnored)) {
             self.flags.clear(Flags::READABLE);
         }
-        self.active_at = engine.clock.nanos;
+        if !fault!(IdleNotRenewed) {
+            self.active_at = engine.clock.nanos;
+        }
         Some(n)
     }
 
@@ -657,6 +669,9 @@ impl Connection {
             }
             Received::WouldBlock => {
                 engine.stats.would_blocks += 1;
+                if fault!(IdleRenewedByNothing) {
+                    self.active_at = engine.clock.nanos;
+                }
                 self.flags.clear(Flags::READABLE);
                 self.flags.clear(Flags::URGENT_SEEN);
             }
@@ -700,7 +715,7 @@ impl Connection {
         engine: &mut Engine,
     ) {
         let before = leftover.len();
-        leftover.consume(consumed);
+        leftover.consume(consumed.saturating_sub(usize::from(fault!(ByteOfferedTwice))));
         engine.account(before, leftover.len());
         if self.leaves_to_layer(leftover.bytes(), engine) {
             engine.account(leftover.len(), 0);
@@ -722,7 +737,7 @@ impl Connection {
 
     /// Keeps what a callback left of the shared buffer.
     pub(crate) fn keep(&mut self, rest: &[u8], engine: &mut Engine) {
-        if rest.is_empty() || self.leaves_to_layer(rest, engine) {
+        if rest.is_empty() || self.leaves_to_layer(rest, engine) || fault!(LeftoverLost) {
             return;
         }
         engine.account(0, rest.len());
@@ -738,7 +753,8 @@ impl Connection {
     }
 
     fn check_input(&mut self, engine: &mut Engine) {
-        if self.is_open() && self.unread() > self.limits(engine).input {
+        if self.is_open() && self.unread() > self.limits(engine).input && !fault!(InputLimitIgnored)
+        {
             self.close(CloseReason::InputTooLong, engine);
         }
     }
@@ -757,7 +773,8 @@ impl Connection {
             budget.spend(came.unwrap_or(0));
             if let Some(n) = came {
                 self.discard(n, engine);
-                if self.discarded() as usize > engine.config.drain_limit {
+                let over = self.discarded() as usize > engine.config.drain_limit;
+                if over && !fault!(DrainLimitIgnored) {
                     self.set(Flags::RESET);
                     self.die(CloseReason::Local, engine);
                     return;
@@ -843,7 +860,7 @@ impl Connection {
     fn unload(&mut self, engine: &mut Engine) {
         engine.stop_gathering(self.token);
         let len = self.gathered(engine);
-        if len > 0 {
+        if len > 0 && !fault!(GatheredOvertaken) {
             self.queue_gathered(0, engine);
         }
     }
@@ -870,7 +887,10 @@ impl Connection {
         let taken = self.after_send(sent, engine).unwrap_or(0);
         self.bytes_written += taken as u64;
         engine.stats.bytes_written += taken as u64;
-        if taken == engine.gather.len() {
+        if taken == engine.gather.len() || fault!(RestOfAnswerLost) {
+            if fault!(AnswerToStranger) {
+                return;
+            }
             engine.gather.clear();
         } else {
             self.queue_gathered(taken, engine);
@@ -1007,7 +1027,9 @@ impl Connection {
 
     /// `n` bytes were queued; `load` is what the queue weighs with them.
     fn pushed(&mut self, n: usize, load: usize, engine: &mut Engine) {
-        engine.account(0, n);
+        if !fault!(OutputUnaccounted) {
+            engine.account(0, n);
+        }
         self.touch(engine);
         self.weigh(load, engine);
     }
@@ -1015,6 +1037,8 @@ impl Connection {
     /// What follows from the weight of what is queued.
     fn weigh(&mut self, load: usize, engine: &mut Engine) {
         match self.limits(engine).watermarks().level(load) {
+            Level::Over if fault!(LimitIgnored) => {}
+            Level::Above if fault!(HighMarkIgnored) => {}
             Level::Over => {
                 self.set(Flags::RESET);
                 self.die(CloseReason::Overflow, engine);
@@ -1054,7 +1078,9 @@ impl Connection {
                 // Settling would find nothing to do.
                 self.set(Flags::IN_UNFLUSHED);
             }
-            self.make_ready(engine);
+            if !fault!(FlushBudgetForgotten) {
+                self.make_ready(engine);
+            }
         } else {
             self.begin_to_wait(engine);
         }
@@ -1065,7 +1091,7 @@ impl Connection {
             out.settle(&mut engine.pool);
         }
         // What a layer has to say for itself is no affair of the handler's.
-        if self.stalled_at() == NEVER && self.queued() > 0 {
+        if self.stalled_at() == NEVER && self.queued() > 0 && !fault!(StallForgotten) {
             self.cold_mut(engine).stalled_at = engine.clock.nanos;
         }
         self.arm(engine);
@@ -1121,6 +1147,7 @@ impl Connection {
                 self.active_at = engine.clock.nanos;
                 if let Some(cold) = &mut self.cold
                     && cold.stalled_at != NEVER
+                    && !fault!(StallNotRenewed)
                 {
                     cold.stalled_at = engine.clock.nanos;
                 }
@@ -1140,6 +1167,7 @@ impl Connection {
 
     /// The kernel took `n` of the queued bytes.
     fn sent(&mut self, n: usize, engine: &mut Engine) {
+        let n = n - usize::from(fault!(ByteSentTwice) && n > 1);
         let mut plain = n;
         if self.has(Flags::CUT_OUTPUT) {
             plain = self.sent_segment(n);
@@ -1160,9 +1188,13 @@ impl Connection {
         }
         if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);
-            self.set(Flags::DRAINED);
+            if !fault!(WriteForgotten) {
+                self.set(Flags::DRAINED);
+            }
             self.offer_again();
-            self.make_ready(engine);
+            if !fault!(DrainedNotReady) {
+                self.make_ready(engine);
+            }
         }
     }
 
@@ -1197,13 +1229,17 @@ impl Connection {
     pub(crate) fn resume(&mut self, engine: &mut Engine) {
         if self.take(Flags::PAUSED) {
             self.offer_again();
-            self.make_ready(engine);
+            if !fault!(ResumeForgotten) {
+                self.make_ready(engine);
+            }
         }
     }
 
     pub(crate) fn read_again(&mut self, engine: &mut Engine) {
         self.set(Flags::OFFER);
-        self.make_ready(engine);
+        if !fault!(ReadAgainForgotten) {
+            self.make_ready(engine);
+        }
     }
 
     pub(crate) fn set_auto_pause(&mut self, on: bool, engine: &mut Engine) {
@@ -1245,6 +1281,8 @@ impl Connection {
     pub(crate) fn called_back(&mut self, answer: Option<io::Result<()>>, engine: &mut Engine) {
         match answer {
             Some(Ok(())) => {}
+            Some(Err(_)) if fault!(ErrIgnored) => {}
+            None if fault!(PanicForgiven) => {}
             Some(Err(error)) => self.close(CloseReason::Handler(error), engine),
             None => self.abort(CloseReason::Panic, engine),
         }
@@ -1279,7 +1317,7 @@ impl Connection {
         engine.stop_gathering(self.token);
         self.touch(engine);
         // What the peer has already sent must be drained, and nobody will announce it again.
-        if self.has(Flags::READABLE) {
+        if self.has(Flags::READABLE) && !fault!(CloseForgetsInput) {
             self.make_ready(engine);
         }
     }
@@ -1298,7 +1336,9 @@ impl Connection {
     /// RST, and nothing more is delivered.
     pub(crate) fn abort(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_dead() {
-            self.set(Flags::RESET);
+            if !fault!(AbortIsClose) {
+                self.set(Flags::RESET);
+            }
             // An abort overrides an earlier close: that is what happens now.
             self.end(reason, engine);
         }
@@ -1380,7 +1420,7 @@ impl Connection {
         if self.has(Flags::CLOSING) {
             return self.settle_close(engine);
         }
-        if self.has_output() || self.is_dead() {
+        if (self.has_output() && !fault!(FinBeforeOutput)) || self.is_dead() {
             return;
         }
         let fin_is_due = self.has(Flags::FIN_ASKED) && !self.has(Flags::FIN_SENT);
@@ -1395,10 +1435,11 @@ impl Connection {
     /// What is left of a connection that closes: the rest of its output, the FIN, the wait for
     /// the peer's. From the first time that any of it has to wait, the linger time runs.
     fn settle_close(&mut self, engine: &mut Engine) {
-        if !self.has_output() && !self.is_dead() && self.say_goodbye(engine) {
+        let flushed = !self.has_output() || fault!(CloseWithoutFlush);
+        if flushed && !self.is_dead() && self.say_goodbye(engine) {
             self.finish(engine);
         }
-        if !self.is_dead() && self.lingers_until() == NEVER {
+        if !self.is_dead() && self.lingers_until() == NEVER && !fault!(LingerForgotten) {
             let linger = nanos(engine.config.linger);
             let until = engine.clock.nanos.saturating_add(linger).min(NEVER - 1);
             self.cold_mut(engine).lingers_until = until;
@@ -1410,7 +1451,7 @@ impl Connection {
     /// not read yet: then FIN, and drain until it has.
     fn finish(&mut self, engine: &mut Engine) {
         let has_spoken = self.bytes_written > 0 || self.layered().is_some();
-        if self.has(Flags::EOF) || !has_spoken {
+        if self.has(Flags::EOF) || !has_spoken || fault!(CloseWithoutDrain) {
             self.die(CloseReason::Local, engine);
         } else if !self.has(Flags::FIN_SENT) {
             self.send_fin(engine);
@@ -1419,6 +1460,9 @@ impl Connection {
 
     fn send_fin(&mut self, engine: &mut Engine) {
         self.set(Flags::FIN_SENT);
+        if fault!(FinForgotten) {
+            return;
+        }
         if let Err(errno) = engine.kernel.shutdown_write(self.fd) {
             self.fail(Op::Close, "shutdown", errno, engine);
         }
@@ -1488,7 +1532,9 @@ impl Connection {
             return 0;
         };
         let unsent = out.clear(&mut engine.pool);
-        engine.account(unsent, 0);
+        if !fault!(UnsentNotGivenBack) {
+            engine.account(unsent, 0);
+        }
         engine.pool.put_outbound(out);
         unsent as u64
     }
@@ -1497,7 +1543,9 @@ impl Connection {
     fn retire_cold(&mut self, engine: &mut Engine) -> u64 {
         let unread = self.unread() as u64 + u64::from(self.discarded());
         if let Some(leftover) = self.take_leftover() {
-            engine.account(leftover.len(), 0);
+            if !fault!(UnreadNotGivenBack) {
+                engine.account(leftover.len(), 0);
+            }
             leftover.release(&mut engine.pool);
         }
         if let Some(path) = self.path() {
@@ -1510,8 +1558,11 @@ impl Connection {
     }
 
     fn give_descriptor_back(&self, engine: &mut Engine) {
-        if self.fd == GIVEN_AWAY {
+        if self.fd == GIVEN_AWAY || fault!(DescriptorLeaked) {
             return;
+        }
+        if fault!(DescriptorClosedTwice) {
+            engine.kernel.close(self.fd);
         }
         if self.has(Flags::ADOPTED) {
             engine.kernel.deregister(self.fd);
@@ -1571,12 +1622,14 @@ impl Connection {
     #[inline]
     fn idle_deadline(&self, engine: &Engine) -> Nanos {
         let own = self.cold.as_ref().and_then(|cold| cold.idle);
-        self.active_at.saturating_add(own.unwrap_or(engine.idle))
+        let early = if fault!(IdleEarly) { TICK } else { 0 };
+        self.active_at
+            .saturating_add(own.unwrap_or(engine.idle) - early)
     }
 
     /// Limits that hold only while output waits.
     fn output_deadline(&self, cold: &Cold, engine: &Engine) -> Nanos {
-        if cold.stalled_at == NEVER {
+        if cold.stalled_at == NEVER && !fault!(WriteDeadlineAlways) {
             return NEVER;
         }
         let stall = cold.stalled_at.saturating_add(engine.stall);
@@ -1588,6 +1641,9 @@ impl Connection {
     pub(crate) fn arm(&mut self, engine: &mut Engine) {
         let at = self.next_deadline(engine);
         if at <= engine.clock.nanos {
+            if fault!(PastDeadlineForgotten) {
+                return;
+            }
             // Past already: next turn, before this connection is read.
             self.set(Flags::DUE);
             self.make_ready(engine);
@@ -1637,9 +1693,11 @@ impl Connection {
             if cold.handshake_until() <= now {
                 return Some(Deadline::Handshake);
             }
-            let stalled = cold.stalled_at != NEVER;
+            let stalled = cold.stalled_at != NEVER || fault!(WriteDeadlineAlways);
             if cold.read_deadline <= now {
-                cold.read_deadline = NEVER;
+                if !fault!(DeadlineFiresTwice) {
+                    cold.read_deadline = NEVER;
+                }
                 return Some(Deadline::Read);
             }
             if stalled && cold.write_deadline <= now {

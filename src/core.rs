@@ -11,13 +11,14 @@ use crate::connection::Connection;
 use crate::dialer::Dialing;
 use crate::engine::{Engine, NOBODY};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::handler::Closed;
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
 use crate::sources::{Named, Slots};
 use crate::stats::Stats;
-use crate::timer::Entry;
+use crate::timer::{Entry, TICK};
 use crate::token::{ConnId, Kind, ListenerId, Owner, TimerId, Token};
 use crate::unix_path;
 use crate::watch::Watching;
@@ -110,7 +111,10 @@ impl Core {
             conns,
             ..
         } = self;
-        let at = engine.clock.at(at);
+        let at = engine
+            .clock
+            .at(at)
+            .saturating_sub(if fault!(TimerEarly) { TICK } else { 0 });
         let made = timers.insert(|token| TimerSlot {
             token,
             owner,
@@ -131,6 +135,9 @@ impl Core {
     }
 
     pub(crate) fn cancel_timer(&mut self, id: TimerId) -> bool {
+        if fault!(TimerNotCanceled) {
+            return self.timers.get(id.token()).is_some();
+        }
         let Some(timer) = self.timers.remove(id.token()) else {
             return false;
         };
@@ -156,7 +163,8 @@ impl Core {
     /// Takes a connection out of the loop, with its timers, and gives back all that it held.
     /// Nobody finds it from here on.
     pub(crate) fn retire_conn(&mut self, token: Token, reason: CloseReason) -> Option<Retired> {
-        if let Some(timers) = self.conns.get_mut(token)?.take_timers() {
+        let timers = self.conns.get_mut(token)?.take_timers();
+        if let Some(timers) = timers.filter(|_| !fault!(TimerOutlives)) {
             for timer in timers {
                 self.cancel_timer(timer);
             }
@@ -171,7 +179,7 @@ impl Core {
         if conn.has(Flags::ADMITTED)
             && let Some(listener) = listeners.get_mut(conn.origin)
         {
-            listener.open -= 1;
+            listener.open -= usize::from(!fault!(ListenerCountKept));
         }
         let retired = Retired {
             owner: conn.owner,
@@ -212,7 +220,8 @@ impl Core {
         if self.engine.pressed || self.engine.parked.is_empty() {
             return;
         }
-        for token in std::mem::take(&mut self.engine.parked) {
+        let parked = std::mem::take(&mut self.engine.parked);
+        for token in parked.into_iter().filter(|_| !fault!(ParkedForgotten)) {
             if let Some(conn) = self.conns.get_mut(token) {
                 conn.unpark(&mut self.engine);
             } else if let Some(listener) = self.listeners.get_mut(token) {
@@ -226,7 +235,7 @@ impl Core {
     pub(crate) fn feed(&mut self) {
         let mut starved = std::mem::take(&mut self.engine.starved);
         starved.sort_unstable_by_key(|&token| self.listeners.get(token).map(Listener::served_in));
-        for token in starved.drain(..) {
+        for token in starved.drain(..).filter(|_| !fault!(StarvedForgotten)) {
             if let Some(listener) = self.listeners.get_mut(token) {
                 listener.fed(&mut self.engine);
             }

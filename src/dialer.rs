@@ -21,6 +21,7 @@ use crate::core::Core;
 use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
 use crate::error::{Cause, CloseReason, Error, Op, Place};
+use crate::faults::fault;
 use crate::fd::{self, Connecting};
 use crate::flags::Flags;
 use crate::kernel::{
@@ -509,7 +510,9 @@ impl Core {
             Phase::Fresh => self.begin_try(token),
             Phase::Adopted(conn) => self.begin_adopted(token, conn.token()),
             Phase::BackingOff if dialing.next <= now => self.begin_try(token),
-            Phase::LookingUp(_) | Phase::Racing if dialing.deadline <= now => {
+            Phase::LookingUp(_) | Phase::Racing
+                if dialing.deadline <= now && !fault!(DialDeadlineIgnored) =>
+            {
                 self.end_try(token, Cause::Timeout);
             }
             Phase::Racing => self.race(token),
@@ -767,6 +770,7 @@ impl Core {
             .dials
             .get(dial)
             .is_some_and(|dialing| dialing.phase == Phase::Canceled)
+            && !fault!(CanceledDialConnects)
         {
             return;
         }
@@ -810,12 +814,14 @@ impl Core {
         let Some(dialing) = self.dials.get_mut(token) else {
             return self.drop_attempt(conn);
         };
-        dialing.phase = Phase::Connected(ConnId::new(conn));
+        if !fault!(WinnerStillRaces) {
+            dialing.phase = Phase::Connected(ConnId::new(conn));
+        }
         dialing.arm(&mut self.engine);
         // From here on: since when it is connected.
         dialing.next = self.engine.clock.nanos;
         for loser in std::mem::take(&mut dialing.attempts) {
-            if loser != conn {
+            if loser != conn && !fault!(LoserKept) {
                 self.drop_attempt(loser);
             }
         }
@@ -890,12 +896,14 @@ impl Core {
         let backoff = dialing.dial.reconnect.as_mut().filter(|_| goes_on);
         let retry_in = backoff.map(|backoff| backoff.next(engine.kernel.random()));
         engine.stats.dial_errors += 1;
-        engine.dial_ends.push(DialEnd {
+        let end = DialEnd {
             dial: dialing.id(),
             owner: dialing.owner,
             error,
             retry_in,
-        });
+        };
+        let ends = Some(end).filter(|_| !fault!(DialErrorForgotten));
+        engine.dial_ends.extend(ends);
         let attempts = std::mem::take(&mut dialing.attempts);
         match retry_in {
             Some(wait) => self.back_off(token, wait),
@@ -911,7 +919,9 @@ impl Core {
         if let Some(dialing) = dials.get_mut(token) {
             dialing.phase = Phase::BackingOff;
             dialing.next = engine.clock.nanos.saturating_add(nanos(wait));
-            dialing.arm(engine);
+            if !fault!(RetryForgotten) {
+                dialing.arm(engine);
+            }
         }
     }
 
@@ -959,6 +969,9 @@ impl Core {
 
     /// No new tries, and an end for those under way.
     pub(crate) fn cancel_all_dials(&mut self) {
+        if fault!(DialsOutliveStop) {
+            return;
+        }
         for index in 0..self.dials.end() {
             if let Some(token) = self.dials.token_at(index) {
                 self.cancel_dial(DialId::new(token));
@@ -976,6 +989,9 @@ impl Core {
 
     /// An attempt that came to nothing.
     fn drop_attempt(&mut self, conn: Token) {
+        if fault!(AttemptNotClosed) {
+            return self.conns.vacate(conn);
+        }
         self.retire_conn(conn, CloseReason::Local);
     }
 }

@@ -13,6 +13,7 @@ use crate::cold::Spares;
 use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::kernel::{AnyKernel, Errno, Event, Fault, Kernel, Ticket};
 use crate::merged::MergedSpares;
 use crate::outbound::Pool;
@@ -181,8 +182,9 @@ impl Engine {
     /// How long the poll may wait: not at all while work is left over, else until the next
     /// deadline, else for ever ([`NEVER`]); never longer than `most`.
     pub(crate) fn wait(&mut self, most: Nanos, work_waits: bool) -> Nanos {
+        let ready = self.ready.len() * usize::from(!fault!(SleepsOnReadyList));
         // In one sum, since mostly all of them are empty.
-        let left_over = self.ready.len()
+        let left_over = ready
             | self.unflushed.len()
             | self.closing.len()
             | self.connected.len()
@@ -200,6 +202,7 @@ impl Engine {
         if next == NEVER {
             return most;
         }
+        let next = next + if fault!(SleepsTooLong) { 3 * TICK } else { 0 };
         most.min(next.saturating_sub(self.clock.measured))
     }
 
@@ -399,7 +402,7 @@ impl Engine {
     #[inline]
     pub(crate) fn account(&mut self, before: usize, after: usize) {
         self.buffered = self.buffered + after - before;
-        if self.buffered > self.config.memory_limit {
+        if self.buffered > self.config.memory_limit && !fault!(MemoryLimitIgnored) {
             self.pressed = true;
         }
     }
@@ -413,7 +416,8 @@ impl Engine {
     /// Lets reading and accepting go on once enough memory is free again.
     pub(crate) fn ease_pressure(&mut self) {
         let (part, whole) = config::MEMORY_RELIEF;
-        if self.pressed && self.buffered <= self.config.memory_limit / whole * part {
+        let pressed = self.pressed && !fault!(PressureForEver);
+        if pressed && self.buffered <= self.config.memory_limit / whole * part {
             self.pressed = false;
         }
     }

@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use libc as c;
 
 use crate::address::Addr;
+use crate::faults::fault;
 use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Moved, Packet};
 use crate::peer::Remote;
 
@@ -191,6 +192,10 @@ pub(crate) fn after_read(
         match moved.result() {
             Ok(0) => return Received::Eof,
             Ok(n) => return Received::Bytes(n.min(buffer.len())),
+            Err(Errno(c::EAGAIN)) if fault!(AgainIsTheEnd) => return Received::Eof,
+            Err(errno) if fault!(InterruptBreaks) && errno.0 == c::EINTR => {
+                return Received::Failed(errno);
+            }
             Err(Errno(c::EINTR)) => moved = kernel.recv(fd, buffer),
             Err(Errno(c::EAGAIN)) => return Received::WouldBlock,
             // ECONNRESET, ETIMEDOUT (keep-alive), EHOSTUNREACH, ENOMEM …: Go returns each

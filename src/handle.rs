@@ -17,6 +17,7 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard};
 use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::context::{Conn, Context};
+use crate::faults::fault;
 use crate::handler::Handler;
 use crate::kernel::Wake;
 use crate::token::{ConnId, Owner};
@@ -196,10 +197,14 @@ impl<H: Handler> Inbox<H> {
         let mut inside = self.0.lock();
         let n = inside.posts.len().min(most);
         tasks.extend(inside.posts.drain(..n));
+        if fault!(PostsReversed) {
+            tasks.make_contiguous().reverse();
+        }
         // Under the lock, so that no post can slip between the look and the answer.
-        self.0
-            .rung
-            .store(!inside.posts.is_empty(), Ordering::Release);
+        self.0.rung.store(
+            !inside.posts.is_empty() && !fault!(PostsForgotten),
+            Ordering::Release,
+        );
         inside.grace.take()
     }
 
@@ -250,10 +255,10 @@ struct Inside<H: Handler> {
 impl<H: Handler> Mailbox<H> {
     fn push(&self, post: Post<H>) -> Result<(), PostError> {
         let mut inside = self.lock();
-        if inside.stopped {
+        if inside.stopped && !fault!(StoppedTakesPosts) {
             return Err(PostError::Stopped);
         }
-        if inside.posts.len() >= self.limit {
+        if inside.posts.len() >= self.limit && !fault!(MailboxUnbounded) {
             return Err(PostError::Full);
         }
         inside.posts.push_back(post);
@@ -274,6 +279,9 @@ impl<H: Handler> Mailbox<H> {
     }
 
     fn ring(&self) {
+        if fault!(PostDoesNotRing) {
+            return;
+        }
         if !self.rung.swap(true, Ordering::AcqRel) {
             self.wake.wake();
         }

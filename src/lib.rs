@@ -133,6 +133,12 @@ mod dialer;
 mod endpoint;
 mod engine;
 mod error;
+#[cfg(not(windlass_faults))]
+mod faults;
+/// No part of the interface: `tests/faults.rs` chooses a mistake here.
+#[cfg(windlass_faults)]
+#[doc(hidden)]
+pub mod faults;
 mod fd;
 mod flags;
 #[cfg(fuzzing)]

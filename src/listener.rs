@@ -25,6 +25,7 @@ use crate::config::{self, Overload};
 use crate::endpoint::{Endpoint, listen_candidates};
 use crate::engine::{Engine, Report, nanos};
 use crate::error::{Cause, Error, Op};
+use crate::faults::fault;
 use crate::fd::{self, Accepted};
 use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
@@ -585,7 +586,8 @@ impl Listener {
     }
 
     pub(crate) fn resume(&mut self, engine: &mut Engine) {
-        if std::mem::take(&mut self.state.paused) && self.state.ready {
+        let paused = std::mem::take(&mut self.state.paused);
+        if paused && self.state.ready && !fault!(ListenerResumeForgotten) {
             self.make_ready(engine);
         }
     }
@@ -603,7 +605,8 @@ impl Listener {
 
     /// Whether a turn may begin to accept here at all.
     fn may_accept(&self) -> bool {
-        self.state.ready && !self.state.paused && !self.state.dead
+        let paused = self.state.paused && !fault!(ListenerPauseIgnored);
+        self.state.ready && !paused && !self.state.dead
     }
 
     /// The next client, or the end of this turn's accepting. `taken` counts what this turn
@@ -617,17 +620,23 @@ impl Listener {
             if engine.pressed {
                 return self.park(engine);
             }
-            if open >= engine.max_connections {
+            if open >= engine.max_connections && !fault!(CapIgnored) {
                 return self.at_cap(engine);
             }
-            if self.is_full() {
+            if self.is_full() && !fault!(ListenerCapIgnored) {
                 return self.starve(engine);
             }
-            if *taken >= self.turn_batch(engine) {
+            if fault!(QueueLeftAtStop) && self.state.stopping {
+                return self.emptied(engine);
+            }
+            if *taken >= self.turn_batch(engine) && !fault!(AcceptBudgetIgnored) {
                 return self.rearm(engine);
             }
             *taken += 1;
             match fd::accept(engine.kernel.as_mut(), self.fd) {
+                Accepted::Lost(errno) if fault!(LossEndsListener) => {
+                    return self.ended(errno, engine);
+                }
                 Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
                 Accepted::Empty => return self.emptied(engine),
                 Accepted::Lost(errno) => {
@@ -737,6 +746,9 @@ impl Listener {
     /// The batch is full. Asking the kernel to report again costs an eighth of the accept
     /// that would find the queue empty.
     fn rearm(&mut self, engine: &mut Engine) -> Step {
+        if fault!(BurstForgotten) {
+            return Step::Done;
+        }
         if !self.state.stopping && engine.kernel.rearm(self.fd, self.token) == Ok(true) {
             self.state.ready = false;
             self.rearmed_in = engine.stats.turns;
@@ -778,7 +790,11 @@ impl Listener {
             return Step::Done;
         }
         self.log_accept_error(errno, "clients wait in the queue", engine);
-        self.retry_later(engine);
+        if fault!(ExhaustionSpins) {
+            self.make_ready(engine);
+        } else if !fault!(BackoffForgotten) {
+            self.retry_later(engine);
+        }
         self.starve(engine)
     }
 
@@ -849,7 +865,9 @@ impl Listener {
         for _ in 0..engine.config.accept_budget {
             match fd::accept(engine.kernel.as_mut(), self.fd) {
                 Accepted::Conn(fd, _) => {
-                    engine.kernel.close(fd);
+                    if !fault!(ShedNotClosed) {
+                        engine.kernel.close(fd);
+                    }
                     engine.stats.shed += 1;
                 }
                 Accepted::Empty => return Some(true),

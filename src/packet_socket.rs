@@ -22,6 +22,7 @@ use crate::config;
 use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
 use crate::engine::{Ending, Engine, SocketReport, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
 use crate::kernel::{
@@ -332,8 +333,10 @@ impl PacketSocket {
     ) -> Option<usize> {
         while self.state.readable && self.may_receive() {
             let fd = self.fd?;
-            if *budget == 0 {
-                self.make_ready(engine);
+            if *budget == 0 && !fault!(DatagramBudgetIgnored) {
+                if !fault!(DatagramBudgetForgotten) {
+                    self.make_ready(engine);
+                }
                 return None;
             }
             engine.stats.reads += 1;
@@ -511,7 +514,7 @@ impl PacketSocket {
     /// Sees to it that the queue has room, by sending and then by the policy.
     fn make_room(&mut self, weight: usize, engine: &mut Engine) -> bool {
         let limit = self.limit(engine);
-        if self.queue.weight() + weight <= limit {
+        if self.queue.weight() + weight <= limit || fault!(DatagramQueueUnbounded) {
             return true;
         }
         self.flush(engine);
@@ -641,6 +644,7 @@ impl PacketSocket {
     }
 
     fn sent(&mut self, n: usize, engine: &mut Engine) {
+        let n = n + usize::from(fault!(DatagramUnsent)) - usize::from(fault!(DatagramSentTwice));
         self.take_off(n, engine);
         self.stats.sent += n as u64;
         engine.stats.datagrams_sent += n as u64;

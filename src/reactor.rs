@@ -17,6 +17,7 @@ use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
 use crate::engine::{Ending, Engine, NOBODY, Report, SocketReport, nanos, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::handle::{Handle, Inbox, Post};
 use crate::handler::{Deadline, Handler};
@@ -303,6 +304,12 @@ impl<H: Handler> Reactor<H> {
         }
         let wait = self.core.engine.wait(most, self.inbox.is_rung()); // 1. choose the wait
         self.core.engine.poll(&mut self.events, wait)?; //               2. poll, 3. read the clock
+        if fault!(PostsFirst) {
+            self.run_posts();
+        }
+        if fault!(TimersFirst) {
+            self.fire_timers();
+        }
         self.serve_ready(); //                                           4. what the last turn left,
         self.serve_events(); //                                             then what came
         if !self.is_done() {
@@ -325,6 +332,9 @@ impl<H: Handler> Reactor<H> {
     fn finish(&mut self) {
         self.core.take_lookups(); //      names that were looked up,
         self.serve_listeners(); //        newcomers last
+        if fault!(ClosesFirst) {
+            self.deliver_closes();
+        }
         self.run_posts(); //           5. posted closures
         self.fire_timers(); //         6. deadlines and timers
         self.tell_dials(); //             and what became of dials
@@ -362,25 +372,35 @@ impl<H: Handler> Reactor<H> {
         };
         self.core.engine.stop_is_news = false;
         if self.phase == Phase::Running {
-            self.phase = Phase::Stopping;
+            if !fault!(ShutdownToldAgain) {
+                self.phase = Phase::Stopping;
+            }
             self.tell_everybody_to_stop();
         }
-        if self.core.engine.clock.nanos >= at {
+        if self.core.engine.clock.nanos >= at && !fault!(GraceIgnored) {
             self.cut_off_everybody();
         }
-        if !self.core.is_empty() {
+        if !self.core.is_empty() && !fault!(StopsTooEarly) {
             return Turn::Running;
         }
         self.phase = Phase::Stopped;
         let Self { handler, core, .. } = self;
         guarded(core, "on_stop", |core| {
-            handler.on_stop(&mut Context::new(core, Owner::default()));
+            if fault!(StopToldTwice) {
+                handler.on_stop(&mut Context::new(core, Owner::default()));
+            }
+            if !fault!(StopForgotten) {
+                handler.on_stop(&mut Context::new(core, Owner::default()));
+            }
         });
         self.inbox.stop();
         Turn::Stopped
     }
 
     fn tell_everybody_to_stop(&mut self) {
+        if fault!(ShutdownUntold) {
+            return;
+        }
         let Core {
             conns,
             listeners,
@@ -446,7 +466,7 @@ impl<H: Handler> Reactor<H> {
             match token.kind() {
                 Some(Kind::Conn) => {
                     self.serve(token);
-                    self.set_served(token, true);
+                    self.set_served(token, !fault!(TwoBudgets));
                 }
                 Some(Kind::Listener) => {
                     if let Some(listener) = self.core.listeners.get_mut(token) {
@@ -482,6 +502,7 @@ impl<H: Handler> Reactor<H> {
         };
         while !progress.left.as_slice().is_empty() {
             match self.core.engine.config.panic_policy {
+                PanicPolicy::Isolate if fault!(PanicEndsLoop) => self.serve_each(&mut progress),
                 PanicPolicy::Isolate => self.serve_isolated(&mut progress),
                 PanicPolicy::Propagate => self.serve_each(&mut progress),
             }
@@ -587,6 +608,9 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if fault!(HalfAnswerLeaves) {
+            conn.ship(engine);
+        }
         conn.called_back(outcome, engine);
         conn.ship(engine);
         // A handler may have put another `Input` in the place of the one it was lent.
@@ -776,7 +800,7 @@ impl<H: Handler> Reactor<H> {
             });
             self.settle(token);
         }
-        if notes.has(Flags::WAKE) && self.is_due(token, Flags::WAKE) {
+        if notes.has(Flags::WAKE) && !fault!(WakeForgotten) && self.is_due(token, Flags::WAKE) {
             self.callback(token, "on_wake", |handler, conn, session, _| {
                 handler.on_wake(conn, session)
             });
@@ -796,7 +820,8 @@ impl<H: Handler> Reactor<H> {
     fn is_due(&mut self, token: Token, note: Flags) -> bool {
         self.core.conns.get_mut(token).is_some_and(|conn| {
             conn.take(note);
-            conn.is_open() && !(note == Flags::DRAINED && conn.has(Flags::FULL))
+            let full = conn.has(Flags::FULL) && !fault!(WriteToldWhileFull);
+            conn.is_open() && !(note == Flags::DRAINED && full)
         })
     }
 
@@ -851,8 +876,10 @@ impl<H: Handler> Reactor<H> {
         if engine.pressed && !conn.reads_to_free() {
             conn.park(engine);
         } else if conn.has(Flags::READABLE) {
-            if budget.is_spent() {
-                conn.make_ready(engine);
+            if budget.is_spent() && !fault!(BudgetIgnored) {
+                if !fault!(BudgetForgotten) {
+                    conn.make_ready(engine);
+                }
                 return None;
             }
             filled = conn.fill(engine, &mut self.buffer, budget);
@@ -931,11 +958,13 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
-        if conn.has(Flags::OFFER) && conn.unread() > 0 {
+        if conn.has(Flags::OFFER) && conn.unread() > 0 && !fault!(EofBeforeLeftovers) {
             return conn.make_ready(engine);
         }
         if conn.has(Flags::EOF) && !conn.has(Flags::EOF_TOLD) && conn.may_offer() {
-            conn.set(Flags::EOF_TOLD);
+            if !fault!(EofToldTwice) {
+                conn.set(Flags::EOF_TOLD);
+            }
             if conn.unread() > 0 {
                 return self.offer_own(token, true);
             }
@@ -1006,12 +1035,15 @@ impl<H: Handler> Reactor<H> {
         let Some(socket) = core.sockets.get(token).filter(|it| it.may_offer()) else {
             return;
         };
+        if fault!(DatagramSkipped) && at == 1 {
+            return;
+        }
         let (arrival, bytes) = batch.arrival(at);
         let datagram = Datagram {
             bytes: socket.payload(bytes, &arrival.from),
             from: &arrival.from,
             to: arrival.to,
-            truncated: arrival.truncated,
+            truncated: arrival.truncated && !fault!(TruncationUntold),
         };
         let owner = socket.owner;
         call_socket(core, token, owner, "on_datagram", |socket| {
@@ -1223,6 +1255,9 @@ impl<H: Handler> Reactor<H> {
     /// No session, so no `on_close`.
     fn refuse(&mut self, token: Token) {
         self.core.engine.stats.refused += 1;
+        if fault!(RefusedNotClosed) {
+            return self.core.conns.vacate(token);
+        }
         self.core.retire_conn(token, CloseReason::Local);
     }
 
@@ -1353,9 +1388,12 @@ impl<H: Handler> Reactor<H> {
         if !self.inbox.is_rung() {
             return;
         }
-        let grace = self
-            .inbox
-            .collect(&mut self.tasks, self.core.engine.config.post_budget);
+        let most = if fault!(PostBudgetIgnored) {
+            usize::MAX
+        } else {
+            self.core.engine.config.post_budget
+        };
+        let grace = self.inbox.collect(&mut self.tasks, most);
         if let Some(grace) = grace {
             self.core.engine.stop(grace);
         }
@@ -1371,7 +1409,8 @@ impl<H: Handler> Reactor<H> {
                 Post::Conn { id, owner, task } => {
                     let token = id.token();
                     let may = |conn: &Connection| {
-                        conn.is_open() && owner.is_none_or(|owner| owner == conn.owner)
+                        (conn.is_open() || fault!(PostToClosing))
+                            && owner.is_none_or(|owner| owner == conn.owner)
                     };
                     if !self.core.conns.get(token).is_some_and(may) {
                         self.core.engine.stats.posted_to_gone += 1;
@@ -1435,6 +1474,7 @@ impl<H: Handler> Reactor<H> {
                 return;
             }
             match conn.take_due(engine) {
+                None if fault!(DeadlineNotRefiled) => return,
                 None => return conn.arm(engine),
                 Some(Deadline::Linger) => return conn.linger_ended(engine),
                 Some(late @ Deadline::Handshake) => {
@@ -1506,7 +1546,7 @@ impl<H: Handler> Reactor<H> {
             return;
         }
         let mut touched = std::mem::take(&mut self.core.engine.unflushed);
-        for token in touched.drain(..) {
+        for token in touched.drain(..).filter(|_| !fault!(TouchedForgotten)) {
             self.settle(token);
         }
         self.core.engine.unflushed = touched;
@@ -1558,6 +1598,12 @@ impl<H: Handler> Reactor<H> {
         let Some(session) = sessions.get_mut(token.index()).and_then(Option::take) else {
             return;
         };
+        if fault!(CloseUntold) {
+            return;
+        }
+        if fault!(PanicUntold) && matches!(closed.reason, CloseReason::Panic) {
+            return;
+        }
         guarded(core, "on_close", |core| {
             handler.on_close(&mut Context::new(core, owner), session, &closed);
         });
@@ -1609,6 +1655,9 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return;
         };
+        if fault!(HalfAnswerLeaves) {
+            conn.ship(engine);
+        }
         conn.called_back(outcome, engine);
         conn.ship(engine);
     }
@@ -1668,6 +1717,7 @@ fn guarded<R>(core: &mut Core, name: &'static str, call: impl FnOnce(&mut Core) 
     engine.stats.callbacks += 1;
     let began = engine.times_callbacks.then(|| engine.callback_begins(name));
     let outcome = match engine.config.panic_policy {
+        PanicPolicy::Isolate if fault!(PanicEndsLoop) => Ok(call(core)),
         PanicPolicy::Isolate => catch_unwind(AssertUnwindSafe(|| call(core))),
         PanicPolicy::Propagate => Ok(call(core)),
     };

@@ -20,13 +20,18 @@
 
 use std::env;
 use std::fmt::Write;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use self::play::{Failure, Outcome, play};
 
 #[path = "worlds/annex.rs"]
-mod annex;
+pub(crate) mod annex;
 #[path = "worlds/app.rs"]
 mod app;
+#[path = "worlds/aside.rs"]
+pub(crate) mod aside;
 #[path = "worlds/book.rs"]
 mod book;
 // Fuzzed, a world follows from bytes instead of a seed.
@@ -56,7 +61,7 @@ mod peers;
 #[path = "worlds/plan.rs"]
 mod plan;
 #[path = "worlds/play.rs"]
-mod play;
+pub(crate) mod play;
 #[path = "worlds/rest.rs"]
 mod rest;
 #[path = "worlds/turns.rs"]
@@ -88,6 +93,8 @@ const ANNEX_CORNERS: [&str; 20] = [
     "on_stop", "a descriptor comes", "detach", "adopt", "a listener's deadline",
     "a callback panics", "a panic goes through",
 ];
+/// The same of those of the third.
+const ASIDE_CORNERS: [&str; 3] = ["on_handshake", "a merged datagram", "Truncated"];
 /// Lines of the trace that are shown.
 const SHOWN: usize = 150;
 
@@ -102,19 +109,20 @@ fn annexes_keep_every_promise() {
     run_many(annex::play, "replay_annex", &ANNEX_CORNERS);
 }
 
+/// Layers, and datagrams that the kernel merges.
+#[test]
+fn asides_keep_every_promise() {
+    run_many(aside::play, "replay_aside", &ASIDE_CORNERS);
+}
+
 /// Plays the world of a seed, with a trace or without.
 type Play = fn(u64, bool) -> (Result<Outcome, Failure>, Vec<String>);
 
 fn run_many(play: Play, replay: &str, corners: &[&str]) {
     let first = number("WINDLASS_FIRST").unwrap_or(0);
     let seeds = number("WINDLASS_SEEDS").unwrap_or(SEEDS);
-    let mut all = Outcome::default();
-    for seed in first..first + seeds {
-        match play(seed, false).0 {
-            Ok(outcome) => all.add(outcome),
-            Err(_) => show(play, replay, seed),
-        }
-    }
+    let all = play_all(play, first..first + seeds);
+    let all = all.unwrap_or_else(|seed| show(play, replay, seed));
     let (turns, callbacks) = (all.turns, all.callbacks);
     let connections = all.connections;
     println!("{seeds} worlds: {turns} turns, {callbacks} callbacks, {connections} connections");
@@ -127,7 +135,7 @@ fn run_many(play: Play, replay: &str, corners: &[&str]) {
 
 #[test]
 fn a_seed_replays_exactly() {
-    for play in [play as Play, annex::play] {
+    for play in [play as Play, annex::play, aside::play] {
         for seed in 0..20 {
             let (one, other) = (play(seed, true), play(seed, true));
             assert_eq!(one.1, other.1, "seed {seed:#x}");
@@ -146,6 +154,11 @@ fn replay_annex() {
     replay_with(annex::play, "replay_annex");
 }
 
+#[test]
+fn replay_aside() {
+    replay_with(aside::play, "replay_aside");
+}
+
 fn replay_with(play: Play, replay: &str) {
     if let Some(seed) = number("WINDLASS_SEED") {
         let (played, trace) = play(seed, true);
@@ -155,6 +168,41 @@ fn replay_with(play: Play, replay: &str) {
         if played.is_err() {
             show(play, replay, seed);
         }
+    }
+}
+
+/// Plays these worlds on as many threads as there are processors. Or answers the first seed
+/// that breaks a rule.
+fn play_all(play: Play, seeds: Range<u64>) -> Result<Outcome, u64> {
+    let next = AtomicU64::new(seeds.start);
+    let broken = AtomicU64::new(seeds.end);
+    let work = || {
+        let mut all = Outcome::default();
+        loop {
+            // Whoever breaks a rule keeps the others from going further than it got.
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= broken.load(Ordering::Relaxed) {
+                return all;
+            }
+            match play(seed, false).0 {
+                Ok(outcome) => all.add(outcome),
+                Err(_) => drop(broken.fetch_min(seed, Ordering::Relaxed)),
+            }
+        }
+    };
+    let mut all = Outcome::default();
+    thread::scope(|scope| {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            all.add(thread.join().unwrap());
+        }
+    });
+    let broken = broken.into_inner();
+    if broken < seeds.end {
+        Err(broken)
+    } else {
+        Ok(all)
     }
 }
 

@@ -36,7 +36,8 @@ impl Faults<'_> {
         self
     }
 
-    /// A write takes at most that many bytes.
+    /// A write takes at most that many bytes, although there is room for more and nobody
+    /// announces it.
     pub fn short_writes(self, most: Option<usize>) -> Self {
         self.0.short_writes(most);
         self

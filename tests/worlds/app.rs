@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use windlass::{
-    Closed, Conn, Context, Datagram, Deadline, DialId, Error, Handle, Handler, Input, ListenerId,
-    Recovery, Socket, SocketId, TimerId,
+    Closed, Conn, Context, Datagram, Deadline, DialId, Error, Flow, Handle, Handler, Input,
+    ListenerId, Recovery, Socket, SocketId, TimerId,
 };
 
 use super::book::{Book, key_of};
@@ -41,6 +41,7 @@ impl Handler for App {
     fn on_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) -> io::Result<usize> {
         self.book.enter("on_accept", Some(conn.id()));
         *self.book.accepts_in_turn.entry(listener).or_default() += 1;
+        self.judge_accept(conn, listener);
         let peer = conn.peer_addr().as_socket_addr();
         let key = peer.map_or(0, |peer| key_of(peer, 0));
         if !self.tame && self.dice.one_in(12) {
@@ -137,7 +138,8 @@ impl Handler for App {
         self.book.must(was_full, || {
             format!("on_write of {id:?}, whose output was not full")
         });
-        self.book.must(conn.queued() <= high, || {
+        let full = conn.flow() == Flow::Full || conn.queued() > high;
+        self.book.must(!full, || {
             format!("on_write of {id:?} with {} bytes queued", conn.queued())
         });
         let outcome = self.maybe_mischief(conn, *at);
@@ -170,6 +172,7 @@ impl Handler for App {
         let id = line.id;
         self.book
             .must(asked, || format!("on_wake of {id:?}, whom nobody woke"));
+        self.repent(conn, *at);
         let outcome = self.maybe_mischief(conn, *at);
         self.end_callback(conn, *at, outcome)
     }
@@ -198,6 +201,7 @@ impl Handler for App {
             format!("{:?} answers in its own on_close", closed.id)
         });
         self.book.judge_close(at, closed, cx.now());
+        self.judge_drain(at, closed);
         if !self.tame && self.dice.one_in(self.plan.mischief * 2) {
             self.mischief_elsewhere(cx);
         }
@@ -250,7 +254,7 @@ impl Handler for App {
                 .fail(format!("{timer:?} was not set, or fires twice")),
             Some(alarm) => {
                 self.book.spent_timers.push(timer);
-                self.book.judge_time("a timer", alarm.at, now);
+                self.book.judge_time("a timer", alarm.at, alarm.set_in, now);
                 if let Some(at) = alarm.resumes {
                     let id = self.book.lines[at].id;
                     if let Some(mut conn) = cx.conn(id) {

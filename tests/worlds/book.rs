@@ -10,6 +10,7 @@ use windlass::{ConnId, Deadline, DialId, Limits, ListenerId, SocketId, TimerId};
 
 use super::dice::Stream;
 use super::errands::TWIN;
+use super::judge::{Marks, Tally};
 use super::manner::Manner;
 
 /// The wheel counts milliseconds and so does the poll: how late anything may be.
@@ -57,6 +58,7 @@ pub struct Book {
     pub stall: Duration,
     pub memory_limit: usize,
     pub limits: Limits,
+    pub tally: Tally,
 }
 
 /// How far a connection has come.
@@ -153,6 +155,7 @@ pub struct Line {
     pub agreed: bool,
     /// Its layer ended it.
     pub undressed: bool,
+    pub marks: Marks,
 }
 
 pub struct Dialing {
@@ -211,6 +214,7 @@ impl Book {
             format!("{name} of {id:?} runs inside another callback")
         });
         self.must(!after, || format!("{name} of {id:?} runs after on_stop"));
+        self.judge_order(name);
         self.inside = true;
         self.corners.insert(name);
     }
@@ -347,6 +351,7 @@ impl Line {
             layered: false,
             agreed: false,
             undressed: false,
+            marks: Marks::default(),
         }
     }
 

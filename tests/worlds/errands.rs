@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use windlass::{Backoff, Context, Datagram, Delivery, Dial, Listen, Socket};
+use windlass::{Backoff, Context, Datagram, Delivery, Dial, DialId, Listen, Socket};
 
 use super::app::App;
 use super::book::{Dialing, Listening};
@@ -48,16 +48,18 @@ pub fn number_of(bytes: &[u8]) -> Option<u64> {
 }
 
 impl App {
-    pub fn dial(&mut self, cx: &mut Context<'_>) {
+    pub fn dial(&mut self, cx: &mut Context<'_>) -> Option<DialId> {
         if !self.plan.dials || self.book.dials.len() >= MOST_DIALS {
-            return;
+            return None;
         }
         let (dial, timeout, again) = self.some_dial();
         let now = cx.now();
-        match cx.dial(dial) {
-            Ok(id) => self.book_dial(id, now, timeout, again),
+        let dialed = cx.dial(dial);
+        match &dialed {
+            Ok(id) => self.book_dial(*id, now, timeout, again),
             Err(error) => self.book.fail(format!("a dial was refused: {error}")),
         }
+        dialed.ok()
     }
 
     /// A dial to somebody, the time it may take, and whether it goes on for ever.
@@ -90,13 +92,7 @@ impl App {
         (self.plan.dressed_dial(dial), timeout, again)
     }
 
-    fn book_dial(
-        &mut self,
-        id: windlass::DialId,
-        now: std::time::Instant,
-        timeout: Duration,
-        again: bool,
-    ) {
+    fn book_dial(&mut self, id: DialId, now: std::time::Instant, timeout: Duration, again: bool) {
         let until = now + timeout;
         let dialing = Dialing {
             until,
@@ -115,11 +111,19 @@ impl App {
     }
 
     pub fn cancel_dial(&mut self, cx: &mut Context<'_>) {
-        let ids: Vec<_> = self.book.dials.keys().copied().collect();
+        // Mostly one that is under way.
+        let any = self.dice.one_in(4);
+        let under_way = |it: &Dialing| !it.over && it.connected.is_none() && !it.canceled;
+        let dials = self.book.dials.iter();
+        let ids: Vec<_> = dials.filter(|(_, it)| any || under_way(it)).collect();
         if ids.is_empty() {
             return;
         }
-        let id = ids[self.dice.roll(ids.len())];
+        let id = *ids[self.dice.roll(ids.len())].0;
+        self.cancel(cx, id);
+    }
+
+    pub fn cancel(&mut self, cx: &mut Context<'_>, id: DialId) {
         let canceled = cx.cancel_dial(id);
         let Some(it) = self.book.dials.get_mut(&id) else {
             return;
@@ -205,10 +209,15 @@ impl App {
     pub fn post(&mut self) {
         let Some(handle) = &self.handle else { return };
         let number = self.book.posted + 1;
-        let task = move |app: &mut Self, cx: &mut Context<'_>| app.run_post(number, cx);
+        let ticket = self.book.tally.ticket();
+        let task = move |app: &mut Self, cx: &mut Context<'_>| {
+            drop(ticket);
+            app.run_post(number, cx);
+        };
         if handle.post(task).is_ok() {
             self.book.posted = number;
         }
+        self.judge_post();
     }
 
     pub fn run_post(&mut self, number: u64, cx: &mut Context<'_>) {
@@ -238,7 +247,9 @@ impl App {
         }
         let to = self.dice.roll(all);
         let number = self.book.posted + 1;
+        let ticket = self.book.tally.ticket();
         let sent = handle.post_to(self.book.lines[to].id, move |app, conn, at| {
+            drop(ticket);
             app.begin_callback("post_to", conn, *at);
             app.in_order(number);
             app.book
@@ -249,6 +260,7 @@ impl App {
         if sent.is_ok() {
             self.book.posted = number;
         }
+        self.judge_post();
     }
 
     // Datagrams.
@@ -270,12 +282,16 @@ impl App {
         self.book
             .must(fits, || format!("a datagram of {len} bytes, {most} may be"));
         match number_of(datagram.bytes()) {
-            Some(number) => self.packets_seen.push(number),
+            Some(number) => {
+                self.packets_seen.push(number);
+                self.judge_datagram(id, number, datagram);
+            }
             None => self.book.fail("a datagram came damaged"),
         }
         if self.dice.one_in(2) {
             let bytes = self.next_packet();
-            socket.send_to(&bytes, datagram.from().clone());
+            let delivery = socket.send_to(&bytes, datagram.from().clone());
+            self.book.tally.given += u64::from(delivery != Delivery::Closed);
         }
         if !self.tame && self.dice.one_in(30) {
             socket.close();
@@ -305,6 +321,7 @@ impl App {
             let bytes = self.next_packet();
             let to = SocketAddr::from(([10, 0, 0, 9], 5000 + self.dice.roll(3) as u16));
             let delivery = socket.send_to(&bytes, to);
+            self.book.tally.given += u64::from(delivery != Delivery::Closed);
             self.book.must(!closed || delivery == Delivery::Closed, || {
                 format!("{id:?} is closed and takes a datagram")
             });

@@ -1,5 +1,7 @@
 //! What goes wrong in a world, by the dice, and what of it can hurt a connection.
 
+use std::collections::VecDeque;
+use std::iter;
 use std::time::{Duration, SystemTime};
 
 use libc as c;
@@ -183,16 +185,39 @@ const ERRNOS: &[(Call, &[i32])] = &[
 /// How long the process stands still, at most.
 const STANDSTILL: Duration = Duration::from_secs(3);
 
-/// Failures of these calls that have not happened yet.
-pub fn pending(world: &mut World<App>) -> usize {
-    HURTING
-        .iter()
-        .map(|&call| world.faults().pending_of(call))
-        .sum()
+/// These hurt nobody: the loop tries again. That goes for all calls but those that it has no
+/// reason to try twice.
+const HARMLESS: [i32; 4] = [c::EINTR, c::EAGAIN, c::EINPROGRESS, c::EALREADY];
+
+const ONCE: [Call; 2] = [Call::Shutdown, Call::Register];
+
+/// The failures that were scripted and have not happened, of each call that can hurt.
+#[derive(Default)]
+pub struct Script([VecDeque<i32>; HURTING.len()]);
+
+impl Script {
+    /// How many that hurt have happened since this was asked last.
+    pub fn played(&mut self, world: &mut World<App>) -> usize {
+        let mut hurts = 0;
+        for (call, errnos) in HURTING.into_iter().zip(&mut self.0) {
+            let happened = errnos.len() - world.faults().pending_of(call);
+            let happened = errnos.drain(..happened);
+            let once = ONCE.contains(&call);
+            let hurting = |errno: &i32| once || !HARMLESS.contains(errno);
+            hurts += happened.filter(hurting).count();
+        }
+        hurts
+    }
+
+    fn note(&mut self, call: Call, errno: i32, times: usize) {
+        if let Some(at) = HURTING.iter().position(|&it| it == call) {
+            self.0[at].extend(iter::repeat_n(errno, times));
+        }
+    }
 }
 
 /// Something begins to go wrong, or ends to. Answers the latency, if it has changed.
-pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
+pub fn play(world: &mut World<App>, dice: &mut Dice, script: &mut Script) -> Option<Duration> {
     let some = dice.roll(12);
     let time = Duration::from_micros(dice.roll(4000) as u64);
     let what = dice.roll(22);
@@ -209,9 +234,10 @@ pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
         2 | 3 => drop(
             world
                 .faults()
-                .short_writes((some > 3).then_some(some * scale)),
+                // So short that one flush has to stop at its budget.
+                .short_writes((some > 2).then_some((some - 2) * scale)),
         ),
-        4..=9 => fail(world, dice, some % 4),
+        4..=9 => fail(world, dice, script, some % 4),
         10 | 11 => drop(world.faults().spurious()),
         12 => {
             let latency = if some < 6 { time } else { Duration::ZERO };
@@ -247,17 +273,19 @@ pub fn play(world: &mut World<App>, dice: &mut Dice) -> Option<Duration> {
     None
 }
 
-fn fail(world: &mut World<App>, dice: &mut Dice, times: usize) {
+fn fail(world: &mut World<App>, dice: &mut Dice, script: &mut Script, times: usize) {
     let (call, errnos) = dice.pick(ERRNOS);
     let errno = dice.pick(errnos);
     world
         .diary()
         .note(|| format!("the next {times} of {call:?} fail with {errno}"));
     world.faults().fail(call, errno, times);
+    script.note(call, errno, times);
 }
 
 /// Fine weather from now on.
-pub fn clear(world: &mut World<App>) {
+pub fn clear(world: &mut World<App>, script: &mut Script) {
+    *script = Script::default();
     world.diary().note(|| "the weather clears".to_owned());
     world
         .faults()

@@ -112,6 +112,7 @@ impl App {
         if outcome.is_err() {
             self.book.closing(at, Why::Handler, now);
         }
+        self.book.lines[at].marks.sent_in_callbacks = conn.bytes_written();
         self.maybe_panic(Some(at));
         let line = &self.book.lines[at];
         if line.seen - line.consumed > line.limits.input as u64 {

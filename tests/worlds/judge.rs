@@ -1,25 +1,106 @@
 //! What a callback may find, by the model: times, ends, dials, and what a write answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use windlass::{CloseReason, Closed, Conn, Deadline, DialId, Flow};
+use windlass::{CloseReason, Closed, Conn, Datagram, Deadline, DialId, Flow, ListenerId, SocketId};
 
 use super::app::App;
 use super::book::{Book, Dialing, Line, State, TOLERANCE, Why};
+use super::errands::{NUMBER, OURS};
 
 /// The longest wait of a reconnecting dial here.
 pub const LONGEST_WAIT: Duration = Duration::from_millis(300);
 
+/// What is counted beside the connections.
+#[derive(Default)]
+pub struct Tally {
+    /// The last step of this turn of which a callback has run.
+    step: u8,
+    /// The time of each turn, by its number.
+    times: Vec<Instant>,
+    /// One reference for each post that waits, and this one.
+    mailbox: Arc<()>,
+    datagrams_in_turn: BTreeMap<SocketId, usize>,
+    /// Datagrams that an open socket was given to send.
+    pub given: u64,
+    /// The lengths of those that were sent to the loop, by their numbers.
+    pub lengths: BTreeMap<u64, usize>,
+}
+
+/// What is remembered of a connection only to judge by it.
+#[derive(Default)]
+pub struct Marks {
+    /// The turns in which its deadlines were set.
+    pub read_set_in: u64,
+    pub write_set_in: u64,
+    /// What the kernel had taken when its last callback ended.
+    pub sent_in_callbacks: u64,
+    /// A dial that it is going to cancel, and in which turn.
+    pub repents: Option<(DialId, u64)>,
+}
+
+impl Tally {
+    /// Lives for as long as a post waits.
+    pub fn ticket(&self) -> Arc<()> {
+        Arc::clone(&self.mailbox)
+    }
+
+    pub fn waiting(&self) -> usize {
+        Arc::strong_count(&self.mailbox) - 1
+    }
+}
+
+/// The steps of a turn, in their published order. Some callbacks belong to several.
+fn step_of(name: &str) -> Option<u8> {
+    Some(match name {
+        "on_start" => 0,
+        "on_read" | "on_eof" | "on_write" | "on_wake" | "on_shutdown" | "on_datagram" => 1,
+        "on_accept" => 2,
+        "post" | "post_to" | "post from outside" => 3,
+        "on_timer" => 4,
+        "on_connect" => 5,
+        "on_dial_error" => 6,
+        "on_socket_error" => 7,
+        "on_close" => 8,
+        "on_stop" => 9,
+        _ => return None,
+    })
+}
+
 impl Book {
-    /// Something was to happen at `at` and happens now.
-    pub fn judge_time(&mut self, what: &str, at: Instant, now: Instant) {
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
+        self.accepts_in_turn.clear();
+        self.posts_in_turn = 0;
+        self.tally.step = 0;
+        self.tally.datagrams_in_turn.clear();
+    }
+
+    pub fn end_turn(&mut self, now: Instant) {
+        self.tally.times.resize(self.turn as usize + 1, now);
+    }
+
+    /// A callback begins: is it its turn?
+    pub fn judge_order(&mut self, name: &str) {
+        if let Some(step) = step_of(name) {
+            let before = std::mem::replace(&mut self.tally.step, step);
+            self.must(before <= step, || {
+                format!("{name} runs after callbacks of a later step of the turn")
+            });
+        }
+    }
+
+    /// Something was to happen at `at`, as was said in the turn `set_in`, and happens now.
+    pub fn judge_time(&mut self, what: &str, at: Instant, set_in: u64, now: Instant) {
+        // What was set in the past is due at once.
+        let set = self.tally.times.get(set_in as usize);
+        let due = set.map_or(now, |&set| set.max(at));
         if now < at {
             self.fail(format!("{what} fires {:?} early", at - now));
-        } else if now > at + TOLERANCE && self.turn > 1 {
-            // What was set in the past is late by as much; those are told by their turn.
-            let late = now - at;
-            self.diary.note(|| format!("    {what} {late:?} late"));
+        } else if now > due + TOLERANCE + self.standstill {
+            self.fail(format!("{what} fires {:?} late", now - due));
         }
     }
 
@@ -50,6 +131,14 @@ impl Book {
             line.ever_full = true;
             line.full_in = self.turn;
         }
+        let (queued, limits) = (conn.queued(), line.limits);
+        let fits = match flow {
+            Flow::Full => queued > limits.low,
+            _ => queued <= limits.high,
+        };
+        self.must(fits, || {
+            format!("{id:?} has {queued} bytes queued and is {flow:?}: {limits:?}")
+        });
         self.must(!over, || format!("{id:?} took a write after its end"));
         true
     }
@@ -59,9 +148,18 @@ impl Book {
         let (now, idle, stall) = (conn.now(), self.idle, self.stall);
         let line = &mut self.lines[at];
         let id = line.id;
+        let mut set_in = 0;
         let due = match which {
-            Deadline::Read => line.read_at.take(),
-            Deadline::Write => line.write_at.take(),
+            Deadline::Read => {
+                set_in = line.marks.read_set_in;
+                line.read_at.take()
+            }
+            Deadline::Write => {
+                set_in = line.marks.write_set_in;
+                // It has to do with output only.
+                let at = line.write_at.take();
+                at.map(|at| line.stalled.map_or(at, |since| since.max(at)))
+            }
             Deadline::Idle => {
                 let after = line.idle.unwrap_or(Some(idle));
                 let since = std::mem::replace(&mut line.active, now);
@@ -75,6 +173,7 @@ impl Book {
             Deadline::Timer(timer) => {
                 self.spent_timers.push(timer);
                 let alarm = self.timers.remove(&timer);
+                set_in = alarm.map_or(0, |it| it.set_in);
                 alarm.filter(|it| it.line == Some(at)).map(|it| it.at)
             }
             _ => None,
@@ -85,7 +184,7 @@ impl Book {
             format!("{which:?} of {id:?} with nothing queued")
         });
         match due {
-            Some(due) => self.judge_time(&format!("{which:?} of {id:?}"), due, now),
+            Some(due) => self.judge_time(&format!("{which:?} of {id:?}"), due, set_in, now),
             None => self.fail(format!("{which:?} of {id:?}, which was not set")),
         }
     }
@@ -105,14 +204,7 @@ impl Book {
             && !cut_off
             && closed.unsent == 0
             && (state == State::Closing || (state == State::Open && !stopping));
-        line.undressed = matches!(
-            closed.reason,
-            CloseReason::Layer(_) | CloseReason::Truncated
-        );
-        line.orderly &= !matches!(
-            closed.reason,
-            CloseReason::Layer(_) | CloseReason::Timeout(Deadline::Handshake | Deadline::Linger)
-        );
+        line.judge_layer(&closed.reason);
         line.reason = closed.reason.to_string();
         line.received = closed.bytes_read + closed.unread - line.unread().min(closed.unread);
         line.state = State::Closed;
@@ -123,6 +215,14 @@ impl Book {
         let (seen, unread) = (line.seen, line.unread());
         let written = line.written..=line.written + line.doubtful;
         let reason = line.reason.clone();
+        let panicked = matches!(closed.reason, CloseReason::Panic);
+        let sent = line.marks.sent_in_callbacks;
+        self.must(!panicked || closed.bytes_written == sent, || {
+            format!(
+                "{id:?} had sent {sent} bytes when its callback panicked, and {} in the end",
+                closed.bytes_written
+            )
+        });
         self.must(state != State::Closed && closed.id == id, || {
             format!(
                 "on_close of {:?} was lent the session of {id:?}, {state:?}",
@@ -195,6 +295,89 @@ impl Line {
             CloseReason::Panic => self.why == Why::Panic,
             _ => false,
         }
+    }
+}
+
+/// Limits of the whole loop.
+impl App {
+    /// `on_accept` runs.
+    pub fn judge_accept(&mut self, conn: &mut Conn<'_>, listener: ListenerId) {
+        let open = conn.cx().stats().open;
+        let cap = self.plan.config.max_connections.unwrap_or(usize::MAX);
+        self.book.must(open <= cap as u64, || {
+            format!("{listener:?} accepts, and then {open} connections are open: {cap} may be")
+        });
+        let book = &mut self.book;
+        let of_it = |line: &&Line| line.listener == Some(listener) && line.state != State::Closed;
+        let its = book.lines.iter().filter(of_it).count();
+        let stopping = book.stop_at.is_some();
+        let Some(it) = book.listeners.iter().find(|it| it.id == listener) else {
+            return;
+        };
+        let full = it.most.is_some_and(|most| its >= most);
+        let paused = it.paused && !it.closing && !stopping;
+        book.must(!full, || {
+            format!("{listener:?} accepts and has {its} connections already")
+        });
+        book.must(!paused, || format!("{listener:?} accepts and is paused"));
+    }
+
+    /// What was thrown away while it closed.
+    pub fn judge_drain(&mut self, at: usize, closed: &Closed) {
+        let config = &self.plan.config;
+        let most = (config.drain_limit + config.read_buffer) as u64;
+        let left = self.book.lines[at].unread();
+        let drained = closed.unread.saturating_sub(left);
+        // An abort drains nothing, and a callback that panics has consumed nothing.
+        let aborted = self.book.lines[at].aborted;
+        self.book.must(aborted || drained <= most, || {
+            format!("{:?} has drained {drained} bytes, {most} may be", closed.id)
+        });
+    }
+
+    /// Something was posted, or was not taken. What this turn has collected waits, too.
+    pub fn judge_post(&mut self) {
+        let config = &self.plan.config;
+        let collected = if self.book.inside {
+            config.post_budget
+        } else {
+            0
+        };
+        let most = config.mailbox_limit + collected;
+        let waiting = self.book.tally.waiting();
+        self.book.must(waiting <= most, || {
+            format!("{waiting} posts wait, {most} may")
+        });
+    }
+
+    /// `on_datagram` runs.
+    pub fn judge_datagram(&mut self, socket: SocketId, number: u64, datagram: &Datagram<'_>) {
+        let config = &self.plan.config;
+        // The call that reaches the budget may bring some more.
+        let call = config.datagram_batch.min(config.datagram_budget);
+        let budget = config.datagram_budget + call - 1;
+        let most = config.max_datagram;
+        let tally = &mut self.book.tally;
+        let count = tally.datagrams_in_turn.entry(socket).or_default();
+        *count += 1;
+        let count = *count;
+        let sent = tally.lengths.get(&number).copied();
+        let len = datagram.bytes().len();
+        self.book.must(count <= budget, || {
+            format!("{socket:?} was offered {count} datagrams in one turn")
+        });
+        let Some(sent) = sent.filter(|_| number & OURS == 0) else {
+            return self.book.fail("a datagram came that nobody sent");
+        };
+        let whole = NUMBER + sent;
+        let fits = if datagram.is_truncated() {
+            whole > most
+        } else {
+            whole == len
+        };
+        self.book.must(fits, || {
+            format!("{len} bytes of a datagram came, of {whole}")
+        });
     }
 }
 
@@ -285,5 +468,16 @@ fn limit(which: Deadline) -> &'static str {
         Deadline::WriteStall => "write stall",
         Deadline::Timer(_) => "timer of a connection",
         _ => "another deadline",
+    }
+}
+
+impl Line {
+    /// What the end says about its layer, if it has one.
+    fn judge_layer(&mut self, reason: &CloseReason) {
+        self.undressed = matches!(reason, CloseReason::Layer(_) | CloseReason::Truncated);
+        self.orderly &= !matches!(
+            reason,
+            CloseReason::Layer(_) | CloseReason::Timeout(Deadline::Handshake | Deadline::Linger)
+        );
     }
 }

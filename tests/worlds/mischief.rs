@@ -15,6 +15,8 @@ const BACK: Duration = Duration::from_millis(5);
 /// As long as a nap lasts, at most.
 const NAP: Duration = Duration::from_millis(40);
 const MOST_TIMERS: usize = 30;
+/// Turns from a dial to the answer of a host that answers at once.
+const VAIN: u64 = 2;
 
 impl App {
     /// Now and then something that nobody asked for. May answer `Err`.
@@ -32,7 +34,7 @@ impl App {
 
     /// Something with this connection, or with others.
     pub fn mischief_here(&mut self, conn: &mut Conn<'_>, at: usize) {
-        let what = self.dice.roll(24);
+        let what = self.dice.roll(28);
         self.book.diary.note(|| format!("    mischief {what}"));
         match what {
             0..=2 => self.nap(conn, at),
@@ -59,7 +61,47 @@ impl App {
                 let id = conn.id();
                 self.wake(conn.cx(), id);
             }
+            16 => self.hurry(conn, at),
+            17 => self.dial_in_vain(conn, at),
             _ => self.mischief_elsewhere(conn.cx()),
+        }
+    }
+
+    /// Fills the output, and has a deadline fire in the turn in which it may have drained.
+    fn hurry(&mut self, conn: &mut Conn<'_>, at: usize) {
+        let line = &mut self.book.lines[at];
+        if line.state != State::Open {
+            return;
+        }
+        let now = conn.now();
+        line.read_at = Some(now);
+        line.marks.read_set_in = self.book.turn;
+        conn.set_read_deadline(Some(now));
+        let high = self.book.lines[at].limits.high;
+        self.say(conn, at, high + 1);
+    }
+
+    /// Dials, to cancel in the very turn in which the first host can have answered.
+    fn dial_in_vain(&mut self, conn: &mut Conn<'_>, at: usize) {
+        if let Some(dial) = self.dial(conn.cx()) {
+            let when = self.book.turn + VAIN;
+            self.book.lines[at].marks.repents = Some((dial, when));
+            let id = conn.id();
+            self.wake(conn.cx(), id);
+        }
+    }
+
+    /// `on_wake` runs: has the time come to cancel?
+    pub fn repent(&mut self, conn: &mut Conn<'_>, at: usize) {
+        let Some((dial, when)) = self.book.lines[at].marks.repents else {
+            return;
+        };
+        if self.book.turn < when {
+            let id = conn.id();
+            self.wake(conn.cx(), id);
+        } else {
+            self.book.lines[at].marks.repents = None;
+            self.cancel(conn.cx(), dial);
         }
     }
 
@@ -71,7 +113,7 @@ impl App {
             .note(|| format!("    mischief elsewhere {what}"));
         match what {
             0..=5 => self.with_somebody(cx, what),
-            6 | 7 => self.dial(cx),
+            6 | 7 => drop(self.dial(cx)),
             8 => self.cancel_dial(cx),
             9 => self.listen(cx),
             10 => self.close_listener(cx),
@@ -82,7 +124,8 @@ impl App {
                 self.remember(timer, when, None, None);
             }
             13 => self.cancel_timer(cx),
-            14 | 15 => self.post(),
+            14 => self.post(),
+            15 => (0..self.dice.between(1, 8)).for_each(|_| self.post()),
             16 => self.post_to_somebody(),
             17 | 18 => self.send_somewhere(cx),
             19 if self.dice.one_in(self.plan.stops) => {
@@ -169,9 +212,11 @@ impl App {
         if self.dice.one_in(2) {
             conn.set_read_deadline(when);
             line.read_at = when.filter(|_| open);
+            line.marks.read_set_in = self.book.turn;
         } else {
             conn.set_write_deadline(when);
             line.write_at = when.filter(|_| open);
+            line.marks.write_set_in = self.book.turn;
         }
         self.book.diary.note(|| "    sets a deadline".to_owned());
     }
@@ -241,11 +286,6 @@ impl App {
                 format!("{id:?} was still to come and could not be canceled")
             });
         }
-        if let Some(&id) = self.book.spent_timers.first() {
-            let canceled = cx.cancel_timer(id);
-            self.book
-                .must(!canceled, || format!("{id:?} was over and was canceled"));
-        }
     }
 
     /// Old names find nobody.
@@ -263,6 +303,12 @@ impl App {
             self.book
                 .must(!found, || format!("{id:?} is closed and answers"));
         }
+        for at in 0..self.book.spent_timers.len() {
+            let id = self.book.spent_timers[at];
+            let canceled = cx.cancel_timer(id);
+            self.book
+                .must(!canceled, || format!("{id:?} was over and was canceled"));
+        }
     }
 
     /// What `on_timeout` answers.
@@ -277,6 +323,10 @@ impl App {
                 self.book.aborted(at, Why::Handler);
             }
         })?;
+        if !self.tame && self.dice.one_in(4) {
+            let count = self.dice.roll(300) * self.plan.scale;
+            self.say(conn, at, count);
+        }
         let line = &self.book.lines[at];
         let patient = match which {
             Deadline::Idle | Deadline::WriteStall => line.idled < line.manner.patience,

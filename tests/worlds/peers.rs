@@ -214,6 +214,14 @@ impl Peer {
         Some(line)
     }
 
+    /// After every turn, before anybody sends anything more.
+    pub fn note_close(&mut self, world: &World<App>) {
+        let over = |line: &Line| line.state == State::Closed;
+        if self.sent_at_close.is_none() && self.line(world).is_some_and(over) {
+            self.sent_at_close = Some(self.sent);
+        }
+    }
+
     /// What there is to say once its connection is over for the loop.
     /// `prompt`: what is sent arrives at once in this world.
     pub fn judge_end(
@@ -236,10 +244,10 @@ impl Peer {
         let all_heard = all_heard && line.agreed == line.layered;
         let all_heard = all_heard && (!self.wire.said_end || line.eof_told);
         let (id, reason, written) = (line.id, line.reason.clone(), line.written);
-        let aborted = line.aborted;
+        let (aborted, heard, taken) = (line.aborted, line.received, line.taken);
         let owed = line.orderly && !line.hurt && !self.gone && self.reading;
         let owed = owed && !self.wire.raves;
-        let agreed = line.agreed;
+        let (layered, agreed) = (line.layered, line.agreed);
         let blamed = line.undressed && !line.hurt && !self.gone;
         let well = self.wire.is_well(self.finished);
         expect(!blamed || !well, || {
@@ -256,6 +264,11 @@ impl Peer {
         let ended = self.wire.has_ended() || !agreed;
         expect(!owed || !within || !all_heard || ended, || {
             format!("{id:?} ended with {reason:?}, and its layer did not say so")
+        })?;
+        // Nothing came any more, and what had come was drained.
+        let drained = layered || at_close == heard || self.sent > at_close || taken == 0;
+        expect(!owed || !within || !reads_on || drained, || {
+            format!("{id:?} ended with {reason:?} and had read {heard} of {at_close} bytes")
         })?;
         let aborted = aborted && !self.gone && !world.saw_eof(self.client);
         let reset = world.was_reset(self.client);

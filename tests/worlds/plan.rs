@@ -39,7 +39,7 @@ pub struct Plan {
 }
 
 /// Limits that no world here ever reaches.
-const PLENTY: usize = 1 << 20;
+pub const PLENTY: usize = 1 << 20;
 
 /// Large enough for writes that go around the queue.
 const LARGE: usize = 300;

@@ -12,9 +12,9 @@ use super::app::App;
 use super::book::{Listening, Socketed, State, TOLERANCE};
 use super::dice::Dice;
 use super::errands::{self, REMOTES};
-use super::faults;
+use super::faults::{self, Script};
 use super::peers::{Peer, expect};
-use super::plan::Plan;
+use super::plan::{PLENTY, Plan};
 
 /// What the script lets pass at once, mostly.
 const STRETCH: Duration = Duration::from_millis(60);
@@ -24,6 +24,8 @@ const LONG_LINGER: Duration = Duration::from_millis(1500);
 const JUMP: Duration = Duration::from_secs(20);
 /// Long enough for naps, back-offs and the like to end.
 const SETTLING: Duration = Duration::from_secs(1);
+/// A grace in which an accept queue is emptied.
+const LATE: Duration = Duration::from_millis(20);
 
 /// What one world came to.
 #[derive(Clone, Default, Debug)]
@@ -84,6 +86,7 @@ pub struct Play {
     pub packets: u64,
     /// Failures that were played and can have ended a connection.
     pub hurts: usize,
+    pub script: Script,
     /// From then on nothing is on its way any more.
     pub clear_at: Instant,
     pub latency: Duration,
@@ -147,6 +150,7 @@ impl Play {
             socket_addrs: Vec::new(),
             packets: 0,
             hurts: 0,
+            script: Script::default(),
             clear_at: now,
             latency: Duration::ZERO,
             prompt: true,
@@ -214,7 +218,7 @@ impl Play {
 
     fn step(&mut self) -> Result<(), String> {
         if self.dice.one_in(self.plan.faults) {
-            if let Some(latency) = faults::play(&mut self.world, &mut self.dice) {
+            if let Some(latency) = faults::play(&mut self.world, &mut self.dice, &mut self.script) {
                 self.wire_changes(latency);
             }
             self.fair = None;
@@ -271,7 +275,11 @@ impl Play {
     }
 
     fn dial_from_outside(&self) {
-        let task = |app: &mut App, cx: &mut windlass::Context<'_>| app.dial(cx);
+        let ticket = self.world.handler().book.tally.ticket();
+        let task = |app: &mut App, cx: &mut windlass::Context<'_>| {
+            drop(ticket);
+            let _ = app.dial(cx);
+        };
         let _ = self.world.handle().post(task);
     }
 
@@ -282,7 +290,9 @@ impl Play {
         };
         let id = self.world.handler().book.lines[at].id;
         let what = self.dice.roll(4);
+        let ticket = self.world.handler().book.tally.ticket();
         let task = move |app: &mut App, cx: &mut windlass::Context<'_>| {
+            drop(ticket);
             app.book.enter("post from outside", None);
             if let Some(mut conn) = cx.conn(id) {
                 match what {
@@ -312,6 +322,8 @@ impl Play {
         self.packets += 1;
         let len = self.dice.roll(90);
         let bytes = errands::packet(self.packets, len);
+        let tally = &mut self.world.handler_mut().book.tally;
+        tally.lengths.insert(self.packets, len);
         let to = self.socket_addrs[self.dice.roll(self.socket_addrs.len())].clone();
         self.world.send_datagram(client, &to, &bytes);
     }
@@ -325,7 +337,7 @@ impl Play {
     }
 
     pub fn clear(&mut self) {
-        faults::clear(&mut self.world);
+        faults::clear(&mut self.world, &mut self.script);
         self.wire_changes(Duration::ZERO);
         self.fair = Some(self.world.now());
     }
@@ -364,11 +376,21 @@ impl Play {
     fn end(&mut self) -> Result<(), String> {
         let grace = self.dice.time(JUMP / 10);
         if !self.world.has_stopped() {
+            let before = self.peers.len();
+            if self.dice.one_in(2) {
+                (0..self.dice.between(1, 6)).for_each(|_| self.come());
+            }
+            let owed = grace >= LATE && self.has_room();
             let _ = self.world.handle().shutdown(grace);
             let end = self.world.now() + grace;
             self.world.handler_mut().book.stopping(end);
             self.advance(grace + TOLERANCE)?;
+            let missed = self.peers[before..].iter().find(|peer| !self.has_met(peer));
+            expect(!owed || missed.is_none(), || {
+                "a client that waited when the stop began was not accepted".to_owned()
+            })?;
         }
+        self.every_datagram_is_counted()?;
         expect(self.world.has_stopped(), || {
             "the loop outlived the grace of its stop".to_owned()
         })?;
@@ -392,5 +414,34 @@ impl Play {
             format!("a post to a loop that has stopped: {post:?}")
         })?;
         self.world.check()
+    }
+
+    /// Nothing keeps the loop from accepting whoever comes.
+    fn has_room(&mut self) -> bool {
+        let open = self.world.open_descriptors();
+        let app = self.world.handler();
+        let config = &app.plan.config;
+        let capped = app.book.listeners.iter().any(|it| it.most.is_some());
+        let most = 1024 - config.reserved_descriptors;
+        !capped
+            && config.memory_limit >= PLENTY
+            && app.book.stop_at.is_none()
+            && config.max_connections.is_none()
+            && open + 20 < most
+    }
+
+    pub fn has_met(&self, peer: &Peer) -> bool {
+        let refused = &self.world.handler().book.refused;
+        peer.gone || peer.line(&self.world).is_some() || refused.contains_key(&peer.key)
+    }
+
+    /// What sockets were given has left or was dropped, and both are counted.
+    fn every_datagram_is_counted(&self) -> Result<(), String> {
+        let stats = self.world.stats();
+        let (sent, dropped) = (stats.datagrams_sent, stats.datagrams_dropped);
+        let given = self.world.handler().book.tally.given;
+        expect(given == sent + dropped, || {
+            format!("{given} datagrams were to be sent, {sent} were and {dropped} were dropped")
+        })
     }
 }

@@ -25,7 +25,12 @@ pub fn after_a_turn(world: &mut World<App>) -> Result<(), String> {
     }
     for at in 0..world.handler().book.sockets.len() {
         let id = world.handler().book.sockets[at].id;
-        queued += world.socket(id).map_or(0, |socket| socket.queued() as u64);
+        let weight = world.socket(id).map_or(0, |socket| socket.queued());
+        let most = world.handler().plan.config.datagram_queue;
+        expect(weight <= most, || {
+            format!("{id:?} has queued {weight} bytes of datagrams, {most} may be")
+        })?;
+        queued += weight as u64;
     }
     let stats = world.stats();
     let app = world.handler();
@@ -66,7 +71,20 @@ pub fn after_a_turn(world: &mut World<App>) -> Result<(), String> {
     expect(posts <= config.post_budget, || {
         format!("{posts} posts ran in one turn")
     })?;
+    every_datagram_is_offered(world)?;
     late_timers(world)
+}
+
+/// What was received was offered, unless its socket was closed in between.
+fn every_datagram_is_offered(world: &World<App>) -> Result<(), String> {
+    let received = world.stats().datagrams_received;
+    let app = world.handler();
+    let seen = app.packets_seen.len() as u64;
+    let closed = app.book.sockets.iter().filter(|it| it.closed).count();
+    let missed = closed * (app.plan.config.datagram_batch - 1);
+    expect(received <= seen + missed as u64, || {
+        format!("{received} datagrams were received and {seen} offered")
+    })
 }
 
 /// Answers what it has queued.
@@ -138,6 +156,10 @@ pub fn at_rest(world: &mut World<App>, wire_is_clear: bool) -> Result<(), String
         }
     }
     late_dials(world)?;
+    let waiting = world.handler().book.tally.waiting();
+    expect(waiting == 0, || {
+        format!("{waiting} posts wait, and nobody runs them")
+    })?;
     let now = world.now();
     let end = world.handler().book.stop_at;
     let over = world.has_stopped() || end.is_none_or(|end| now <= end + TOLERANCE);
@@ -248,6 +270,9 @@ pub fn peer_at_rest(world: &mut World<App>, peer: &mut Peer, prompt: bool) -> Re
         format!("{id:?} has shut its output, and its peer saw no end of the stream")
     })?;
     let eof_owed = peer.finished && !line.eof_told && reads;
+    expect(!line.eof_told || peer.finished, || {
+        format!("on_eof of {id:?} has run, and its peer goes on")
+    })?;
     let queued = line.stalled.is_some();
     expect(!reads || seen == peer.sent, || {
         format!("{id:?} was sent {} bytes and has read {seen}", peer.sent)

@@ -9,7 +9,7 @@ use super::book::State;
 use super::errands::{self, OURS};
 use super::peers::expect;
 use super::play::Play;
-use super::{faults, rest};
+use super::rest;
 
 /// Turns at one moment, after which the loop is taken to spin.
 const SPIN: u32 = 20_000;
@@ -63,18 +63,17 @@ impl Play {
 
     pub fn turn(&mut self, most: Duration) -> Result<bool, String> {
         let before = self.world.now();
-        let hurts = faults::pending(&mut self.world);
         let polls = self.world.faults().pending_of(Call::Poll);
         let book = &mut self.world.handler_mut().book;
-        book.turn += 1;
-        book.accepts_in_turn.clear();
-        book.posts_in_turn = 0;
+        book.begin_turn();
         let turn = book.turn;
         let busy = self.world.turn(most);
+        let now = self.world.now();
         let book = &mut self.world.handler_mut().book;
+        book.end_turn(now);
         book.standstill = Duration::ZERO;
         book.stop_is_heard = book.stop_at.is_some();
-        let played = hurts - faults::pending(&mut self.world);
+        let played = self.script.played(&mut self.world);
         if played > 0 {
             self.hurts += played;
             for line in &mut self.world.handler_mut().book.lines {
@@ -85,6 +84,9 @@ impl Play {
         let passed = self.world.now() > before;
         self.count_empty(interrupted || passed);
         self.meet_the_dialed();
+        for peer in &mut self.peers {
+            peer.note_close(&self.world);
+        }
         rest::after_a_turn(&mut self.world)?;
         if self.latency > Duration::ZERO {
             self.clear_at = self.clear_at.max(self.world.now() + self.latency);

@@ -135,7 +135,7 @@ pub(super) struct ServerEnd {
     pub(super) reset: bool,
     /// What SO_ERROR holds.
     pub(super) error: Option<Errno>,
-    /// A write was refused or cut short: the next room is news.
+    /// A write was refused or cut short for want of room: the next room is news.
     pub(super) blocked: bool,
     /// On a Unix socket: the other end is closed, and takes no more.
     pub(super) hung_up: bool,
@@ -445,7 +445,8 @@ impl Net {
                 break;
             }
         }
-        it.server.blocked |= count < wanted;
+        // Cut short with room left, nobody is told of room: whoever goes on finds it.
+        it.server.blocked |= count < wanted && it.down.room() == 0;
         if wanted > 0 && count == 0 {
             return Err(Errno(libc::EAGAIN));
         }

@@ -108,7 +108,8 @@ impl SimKernel {
         self.net.piece = most.map(|it| it.max(1));
     }
 
-    /// A write call takes at most `most` bytes; an edge says when to go on: at once.
+    /// A write call takes at most `most` bytes. While there is room, whoever goes on finds it
+    /// without a report.
     pub(crate) fn short_writes(&mut self, most: Option<usize>) {
         self.script.short_writes = most.map(|it| it.max(1));
     }
