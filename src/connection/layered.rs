@@ -19,6 +19,7 @@ use crate::config::{self, PanicPolicy};
 use crate::context::Flow;
 use crate::engine::{Engine, nanos, words_of};
 use crate::error::CloseReason;
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::layer::{Layer, Layers, Progress};
 use crate::outbound::Outbound;
@@ -83,6 +84,9 @@ impl Layered {
     }
 
     pub(crate) fn handshake_until(&self) -> Nanos {
+        if fault!(HandshakeUntimed) {
+            return NEVER;
+        }
         self.handshake_until
     }
 
@@ -255,12 +259,23 @@ impl Connection {
     /// if so, the layer has it.
     pub(super) fn leaves_to_layer(&mut self, rest: &[u8], engine: &mut Engine) -> bool {
         let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
-        let Some(layered) = layered.filter(|layered| layered.is_fresh) else {
+        let fresh = |layered: &&mut Box<Layered>| layered.is_fresh && !fault!(TakenForPlain);
+        let Some(layered) = layered.filter(fresh) else {
             return false;
         };
         layered.stash.extend_from_slice(rest);
         engine.account(0, rest.len());
         true
+    }
+
+    /// Only ever called by a deliberate fault.
+    pub(crate) fn forget_held(&mut self, engine: &mut Engine) {
+        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
+        if let Some(mut held) = layered.and_then(|layered| layered.held.take()) {
+            let len = held.clear(&mut engine.pool);
+            engine.account(len, 0);
+            engine.pool.put_outbound(held);
+        }
     }
 
     // Reading.
@@ -359,7 +374,8 @@ impl Connection {
         layered: &Layered,
         engine: &mut Engine,
     ) -> Result<Option<usize>, CloseReason> {
-        if !self.is_open() || layered.layer.ends_with_the_stream() {
+        let ends_well = layered.layer.ends_with_the_stream() || fault!(CutOffIsTheEnd);
+        if !self.is_open() || ends_well {
             return Ok(None);
         }
         if layered.shakes_hands() {
@@ -524,6 +540,9 @@ impl Layered {
             kept.extend_from_slice(&wire[taken..]);
         } else {
             kept.drain(..taken);
+        }
+        if fault!(StashForgotten) {
+            kept.clear();
         }
         // An idle connection holds no buffer.
         self.stash = if kept.is_empty() { Vec::new() } else { kept };

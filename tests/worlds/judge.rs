@@ -16,6 +16,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_millis(300);
 /// What is counted beside the connections.
 #[derive(Default)]
 pub struct Tally {
+    /// The end of the turn that stood still last.
+    pub stood_until: Option<Instant>,
     /// The last step of this turn of which a callback has run.
     step: u8,
     /// The time of each turn, by its number.
@@ -80,6 +82,9 @@ impl Book {
 
     pub fn end_turn(&mut self, now: Instant) {
         self.tally.times.resize(self.turn as usize + 1, now);
+        if self.standstill > Duration::ZERO {
+            self.tally.stood_until = Some(now);
+        }
     }
 
     /// A callback begins: is it its turn?
@@ -97,6 +102,8 @@ impl Book {
         // What was set in the past is due at once.
         let set = self.tally.times.get(set_in as usize);
         let due = set.map_or(now, |&set| set.max(at));
+        // Nothing fires while the process stands still.
+        let due = self.tally.stood_until.map_or(due, |stood| due.max(stood));
         if now < at {
             self.fail(format!("{what} fires {:?} early", at - now));
         } else if now > due + TOLERANCE + self.standstill {
