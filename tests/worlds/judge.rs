@@ -34,6 +34,8 @@ pub struct Tally {
 /// What is remembered of a connection only to judge by it.
 #[derive(Default)]
 pub struct Marks {
+    /// The process stood still while it was closing: its linger time may have passed meanwhile.
+    pub stood: bool,
     /// The turns in which its deadlines were set.
     pub read_set_in: u64,
     pub write_set_in: u64,
@@ -84,6 +86,12 @@ impl Book {
         self.tally.times.resize(self.turn as usize + 1, now);
         if self.standstill > Duration::ZERO {
             self.tally.stood_until = Some(now);
+            let turn = self.turn;
+            for line in &mut self.lines {
+                let closes = line.state != State::Open;
+                line.marks.stood |=
+                    closes && (line.state != State::Closed || line.closed_in == turn);
+            }
         }
     }
 

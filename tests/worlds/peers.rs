@@ -218,6 +218,7 @@ impl Peer {
         let all_heard = at_close == line.received && self.sent == at_close;
         let (id, reason, written) = (line.id, line.reason.clone(), line.written);
         let (aborted, heard, taken) = (line.aborted, line.received, line.taken);
+        let stood = line.marks.stood;
         let owed = line.orderly && !line.hurt && !self.gone && self.reading;
         let within = self.sent - line.seen <= drain;
         // Whoever reads on is owed everything, whatever it sends meanwhile.
@@ -228,7 +229,7 @@ impl Peer {
             || format!("{id:?} ended with {reason:?}, and its peer got {got} of {written} bytes"),
         )?;
         // Nothing came any more, and what had come was drained.
-        let drained = at_close == heard || self.sent > at_close || taken == 0;
+        let drained = stood || at_close == heard || self.sent > at_close || taken == 0;
         expect(!owed || !within || !reads_on || drained, || {
             format!("{id:?} ended with {reason:?} and had read {heard} of {at_close} bytes")
         })?;
