@@ -954,7 +954,7 @@ impl Connection {
         if !messages.is_cut() && queued > 0 {
             messages.extend(queued);
         }
-        if own_segment {
+        if own_segment && !fault!(RecordsJoined) {
             messages.push(len, fds);
         } else {
             messages.extend(len);

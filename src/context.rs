@@ -19,6 +19,7 @@ use crate::datagram::{Bind, Socket};
 use crate::dialer::Dial;
 use crate::engine::Engine;
 use crate::error::{CloseReason, Error};
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::handler::Deadline;
 use crate::input::Input;
@@ -634,6 +635,10 @@ impl<'a> Conn<'a> {
     /// has descriptors queued. `input` is untouched then.
     pub fn set_layer(&mut self, layer: impl Layer, input: &mut Input<'_>) -> io::Result<()> {
         let gone = Err(io::ErrorKind::InvalidInput.into());
+        if fault!(TakenForPlain) {
+            let layer = Box::new(layer);
+            return self.with(gone, |conn, engine| conn.set_layer(layer, &[], engine));
+        }
         let rest = input.rest();
         self.with(gone, |conn, engine| {
             conn.set_layer(Box::new(layer), rest, engine)

@@ -206,7 +206,7 @@ impl Core {
             return;
         }
         let tokens = engine.young.take();
-        for &token in &tokens {
+        for &token in tokens.iter().filter(|_| !fault!(YoungForgotten)) {
             if let Some(conn) = conns.get_mut(token) {
                 conn.arm(engine);
             }

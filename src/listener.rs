@@ -573,7 +573,8 @@ impl Listener {
 
     /// What the handler is to be told if the deadline has passed: once per setting.
     pub(crate) fn take_timeout(&mut self, engine: &Engine) -> Option<Error> {
-        if self.deadline > engine.clock.nanos || self.state.dead {
+        if self.deadline > engine.clock.nanos || self.state.dead || fault!(ListenDeadlineForgotten)
+        {
             return None;
         }
         self.deadline = NEVER;

@@ -4,6 +4,7 @@
 //! loop keeps. Knows neither sockets nor budgets, and not who is given the datagrams (pure).
 
 use crate::config;
+use crate::faults::fault;
 use crate::kernel::{Arrival, Batch};
 
 /// What one receive call brought, and what of it is still to be handed out.
@@ -67,9 +68,10 @@ impl Merged {
         let is_last = end == bytes.len();
         (self.at, self.offset) = if is_last { (at + 1, 0) } else { (at, end) };
         let whole = &bytes[begin..end];
+        let short = usize::from(fault!(MergedCutShort) && !is_last);
         Some(Piece {
             arrival,
-            bytes: &whole[..whole.len().min(longest)],
+            bytes: &whole[..whole.len().min(longest) - short],
             truncated: whole.len() > longest || is_last && arrival.truncated,
         })
     }

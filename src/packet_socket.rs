@@ -403,12 +403,12 @@ impl PacketSocket {
 
     /// Keeps what was not handed out, for as long as that may take.
     pub(crate) fn return_merged(&mut self, merged: Box<Merged>, engine: &mut Engine) {
-        if merged.is_empty() || !self.is_open() {
+        if merged.is_empty() || !self.is_open() || fault!(KeptDatagramsForgotten) {
             return engine.merged.give(merged);
         }
         engine.account(0, merged.room());
         self.kept = Some(merged);
-        if !self.state.paused {
+        if !self.state.paused && !fault!(KeptNotReady) {
             self.make_ready(engine);
         }
     }

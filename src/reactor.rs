@@ -524,9 +524,16 @@ impl<H: Handler> Reactor<H> {
     /// One guard for all callbacks of the short way: to set one up for each costs more than
     /// anything else about a callback. After a panic the next event is served under another.
     fn serve_isolated(&mut self, progress: &mut Progress<'_>) {
+        let before = progress.left.clone();
         let all = AssertUnwindSafe(|| self.serve_each(progress));
         if let Err(payload) = catch_unwind(all) {
             self.read_panicked(progress.offered, payload);
+            if fault!(PanicCostsOthers) {
+                progress.left = [].iter();
+            }
+            if fault!(PanicBeginsAnew) {
+                progress.left = before;
+            }
         }
     }
 
@@ -656,6 +663,9 @@ impl<H: Handler> Reactor<H> {
         };
         if let Err(moved) = conn.receive_end(engine, buffer) {
             return self.received_first(event, moved);
+        }
+        if fault!(LeaveUntold) {
+            return true;
         }
         let owner = conn.owner;
         conn.begin_plain_callback(engine);
@@ -901,6 +911,9 @@ impl<H: Handler> Reactor<H> {
         // What was written before this leaves now, whoever wrote it.
         if let Some(conn) = self.core.conns.get_mut(token) {
             conn.set(Flags::IN_UNFLUSHED);
+            if fault!(HeldForgotten) {
+                conn.forget_held(&mut self.core.engine);
+            }
         }
         self.settle(token);
     }

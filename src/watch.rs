@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::error::{Cause, Error, Op};
+use crate::faults::fault;
 use crate::kernel::{Errno, Event, Fd, Interest, Readiness};
 use crate::sources::Named;
 use crate::token::{Owner, Token, WatchId};
@@ -103,6 +104,9 @@ impl Watching {
     /// Asks the kernel to say again what is still so. If it can't, the next turn asks: to
     /// say what may be so no more would have the application wait in a read.
     pub(crate) fn ask_again(&mut self, engine: &mut Engine) {
+        if fault!(WatchAskedOnce) {
+            return;
+        }
         let asked = engine.kernel.rewatch(self.fd, self.token, self.interest);
         self.unasked = asked.is_err();
         if let Err(errno) = asked {

@@ -22,7 +22,7 @@ use std::thread;
 
 use windlass::faults::{Fault, make};
 
-use self::worlds::play::play;
+use self::worlds::{annex, aside, play};
 
 #[path = "worlds.rs"]
 mod worlds;
@@ -31,6 +31,9 @@ mod worlds;
 const MOST_SEEDS: u64 = 4000;
 /// Lines of the trace that are shown of one mistake.
 const SHOWN: usize = 150;
+
+/// The world of a seed, of each kind.
+const PLAYS: [worlds::Play; 3] = [play::play, annex::play, aside::play];
 
 /// How one mistake was found.
 struct Found {
@@ -96,7 +99,11 @@ fn find_all() -> Vec<Found> {
 
 fn find(fault: Fault) -> Option<(u64, String)> {
     make(Some(fault));
-    let broken = |seed| play(seed, false).0.err().map(|it| (seed + 1, it.why));
+    let broken = |seed| {
+        let mut plays = PLAYS.iter();
+        let why = plays.find_map(|play| Some(play(seed, false).0.err()?.why));
+        Some((seed + 1, why?))
+    };
     let found = (0..MOST_SEEDS).find_map(broken);
     make(None);
     found.map(|(seeds, why)| (seeds, said(&why)))
@@ -152,7 +159,8 @@ fn print(found: &[Found]) {
 fn show(fault: Fault) {
     let (seeds, why) = find(fault).unwrap_or_else(|| panic!("nobody notices {fault:?}"));
     make(Some(fault));
-    let (_, trace) = play(seeds - 1, true);
+    let mut plays = PLAYS.iter().map(|play| play(seeds - 1, true));
+    let (_, trace) = plays.find(|(played, _)| played.is_err()).unwrap();
     make(None);
     for line in &trace[trace.len().saturating_sub(SHOWN)..] {
         println!("{line}");

@@ -116,7 +116,7 @@ fn asides_keep_every_promise() {
 }
 
 /// Plays the world of a seed, with a trace or without.
-type Play = fn(u64, bool) -> (Result<Outcome, Failure>, Vec<String>);
+pub(crate) type Play = fn(u64, bool) -> (Result<Outcome, Failure>, Vec<String>);
 
 fn run_many(play: Play, replay: &str, corners: &[&str]) {
     let first = number("WINDLASS_FIRST").unwrap_or(0);

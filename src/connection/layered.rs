@@ -19,6 +19,7 @@ use crate::config::{self, PanicPolicy};
 use crate::context::Flow;
 use crate::engine::{Engine, nanos, words_of};
 use crate::error::CloseReason;
+use crate::faults::fault;
 use crate::flags::Flags;
 use crate::layer::{Layer, Layers, Progress};
 use crate::outbound::Outbound;
@@ -92,6 +93,9 @@ impl Layered {
     }
 
     pub(crate) fn handshake_until(&self) -> Nanos {
+        if fault!(HandshakeUntimed) {
+            return NEVER;
+        }
         self.handshake_until
     }
 
@@ -326,12 +330,22 @@ impl Connection {
     /// if so, the layer has it.
     pub(super) fn leaves_to_layer(&mut self, rest: &[u8], engine: &mut Engine) -> bool {
         let layered = self.layered_mut();
-        let Some(layered) = layered.filter(|layered| layered.is_fresh) else {
+        let Some(layered) = layered.filter(|it| it.is_fresh && !fault!(TakenForPlain)) else {
             return false;
         };
         layered.stash.extend_from_slice(rest);
         engine.account(0, rest.len());
         true
+    }
+
+    /// Only ever called by a deliberate fault.
+    pub(crate) fn forget_held(&mut self, engine: &mut Engine) {
+        let layered = self.cold.as_mut().and_then(|cold| cold.layered.as_mut());
+        if let Some(mut held) = layered.and_then(|layered| layered.held.take()) {
+            let len = held.clear(&mut engine.pool);
+            engine.account(len, 0);
+            engine.pool.put_outbound(held);
+        }
     }
 
     // Reading.
@@ -455,7 +469,7 @@ impl Connection {
         let Some(layered) = self.layered().filter(|_| self.is_open()) else {
             return Ok(None);
         };
-        if layered.layer.ends_with_the_stream() {
+        if layered.layer.ends_with_the_stream() || fault!(CutOffIsTheEnd) {
             return Ok(None);
         }
         if layered.shakes_hands() {
@@ -628,6 +642,9 @@ impl Layered {
             kept.extend_from_slice(&wire[taken..]);
         } else {
             kept.drain(..taken);
+        }
+        if fault!(StashForgotten) {
+            kept.clear();
         }
         // An idle connection holds no buffer.
         self.stash = if kept.is_empty() { Vec::new() } else { kept };

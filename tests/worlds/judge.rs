@@ -16,6 +16,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_millis(300);
 /// What is counted beside the connections.
 #[derive(Default)]
 pub struct Tally {
+    /// The end of the turn that stood still last.
+    pub stood_until: Option<Instant>,
     /// The last step of this turn of which a callback has run.
     step: u8,
     /// The time of each turn, by its number.
@@ -32,6 +34,8 @@ pub struct Tally {
 /// What is remembered of a connection only to judge by it.
 #[derive(Default)]
 pub struct Marks {
+    /// The process stood still while it was closing: its linger time may have passed meanwhile.
+    pub stood: bool,
     /// The turns in which its deadlines were set.
     pub read_set_in: u64,
     pub write_set_in: u64,
@@ -80,6 +84,15 @@ impl Book {
 
     pub fn end_turn(&mut self, now: Instant) {
         self.tally.times.resize(self.turn as usize + 1, now);
+        if self.standstill > Duration::ZERO {
+            self.tally.stood_until = Some(now);
+            let turn = self.turn;
+            for line in &mut self.lines {
+                let closes = line.state != State::Open;
+                line.marks.stood |=
+                    closes && (line.state != State::Closed || line.closed_in == turn);
+            }
+        }
     }
 
     /// A callback begins: is it its turn?
@@ -97,6 +110,8 @@ impl Book {
         // What was set in the past is due at once.
         let set = self.tally.times.get(set_in as usize);
         let due = set.map_or(now, |&set| set.max(at));
+        // Nothing fires while the process stands still.
+        let due = self.tally.stood_until.map_or(due, |stood| due.max(stood));
         if now < at {
             self.fail(format!("{what} fires {:?} early", at - now));
         } else if now > due + TOLERANCE + self.standstill {
@@ -147,7 +162,7 @@ impl Book {
     pub fn judge_deadline(&mut self, conn: &Conn<'_>, at: usize, which: Deadline) {
         let (now, idle, stall) = (conn.now(), self.idle, self.stall);
         let line = &mut self.lines[at];
-        let id = line.id;
+        let (id, layered) = (line.id, line.layered);
         let mut set_in = 0;
         let due = match which {
             Deadline::Read => {
@@ -183,7 +198,10 @@ impl Book {
         self.must(!about_output || conn.queued() > 0, || {
             format!("{which:?} of {id:?} with nothing queued")
         });
-        match due {
+        // What a layer has to say for itself moves these on as well, and nobody is told.
+        let moved = matches!(which, Deadline::Idle | Deadline::WriteStall);
+        let hidden = (moved && layered).then_some(now);
+        match due.map(|due| hidden.map_or(due, |now| now.max(due))) {
             Some(due) => self.judge_time(&format!("{which:?} of {id:?}"), due, set_in, now),
             None => self.fail(format!("{which:?} of {id:?}, which was not set")),
         }
