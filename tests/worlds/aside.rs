@@ -262,13 +262,13 @@ impl Aside {
         let bind = Bind::new("udp4://127.0.0.1:9").map_err(failed)?.gro(true);
         let socket = world.try_bind(bind).map_err(failed)?;
         let far = SocketAddr::from(([10, 0, 0, 9], 5000));
-        let sender = world.packet_client(Addr::Ip(far.into()));
+        let sender = world.packet_client(Addr::Ip(far));
         Ok(Self {
             world,
             dice,
             addrs,
             socket,
-            mailbox: Addr::Ip(SocketAddr::from(([127, 0, 0, 1], 9)).into()),
+            mailbox: Addr::Ip(SocketAddr::from(([127, 0, 0, 1], 9))),
             sender,
             fars: Vec::new(),
             numbers: 0,
