@@ -214,7 +214,6 @@ mod made {
         P8 {
             PanicEndsLoop "a panic goes through the loop"
             PanicCostsOthers "a panic costs the others the events of their turn"
-            PanicBeginsAnew "after a panic the events of its turn are served from the first again"
             PanicForgiven "a connection whose callback panicked lives on"
             PanicUntold "a connection whose callback panicked has no on_close"
             HalfAnswerLeaves "half an answer leaves when its callback panics"

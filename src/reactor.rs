@@ -524,15 +524,11 @@ impl<H: Handler> Reactor<H> {
     /// One guard for all callbacks of the short way: to set one up for each costs more than
     /// anything else about a callback. After a panic the next event is served under another.
     fn serve_isolated(&mut self, progress: &mut Progress<'_>) {
-        let before = progress.left.clone();
         let all = AssertUnwindSafe(|| self.serve_each(progress));
         if let Err(payload) = catch_unwind(all) {
             self.read_panicked(progress.offered, payload);
             if fault!(PanicCostsOthers) {
                 progress.left = [].iter();
-            }
-            if fault!(PanicBeginsAnew) {
-                progress.left = before;
             }
         }
     }
