@@ -317,17 +317,13 @@ fn grown(capacity: usize, needed: usize, cap: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbound::tests::stream;
     use crate::outbound::{GATHER_MAX, Pool};
     use proptest::prelude::*;
 
     const POOL_BYTES: usize = 1 << 20;
     /// An interpreter takes a thousand times as long.
     const CASES: u32 = if cfg!(miri) { 1 } else { 200 };
-
-    fn stream(from: usize, len: usize) -> Vec<u8> {
-        let byte = |at: usize| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
-        (from..from + len).map(byte).collect()
-    }
 
     #[test]
     fn an_input_is_its_unread_rest() {
