@@ -669,6 +669,19 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_due_from_its_time_until_it_is_popped_or_cancelled() {
+        let mut wheel = Wheel::new();
+        let entries: Vec<_> = (0..2).map(|n| insert(&mut wheel, SECOND, n)).collect();
+        wheel.advance(SECOND - 1);
+        assert!(!wheel.is_due());
+        wheel.advance(SECOND);
+        assert!(wheel.is_due());
+        assert!(wheel.pop_due().is_some() && wheel.is_due());
+        wheel.cancel(entries[1]);
+        assert!(!wheel.is_due());
+    }
+
+    #[test]
     fn a_due_entry_can_still_be_cancelled_or_refiled() {
         let mut wheel = Wheel::new();
         let entries: Vec<_> = (0..5).map(|n| insert(&mut wheel, SECOND, n)).collect();
