@@ -6,9 +6,15 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+// What the protocol rests on. tests/loom puts a model checker's in their place.
+#[cfg(windlass_loom)]
+use crate::sync::{AtomicBool, Mutex, MutexGuard};
+#[cfg(not(windlass_loom))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::context::{Conn, Context};
 use crate::faults::fault;

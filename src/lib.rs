@@ -141,6 +141,9 @@ mod faults;
 pub mod faults;
 mod fd;
 mod flags;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod handler;
 mod inherit;

@@ -67,7 +67,10 @@ impl Outbound {
     }
 
     /// Memory held: capacities of owned buffers and whole lengths of shared ones.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the tests look inside")
+    )]
     pub(crate) fn held(&self) -> usize {
         self.sealed_held + self.tail.capacity()
     }
@@ -376,7 +379,10 @@ impl Pool {
     }
 
     /// Bytes kept for reuse at this moment.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the tests look inside"))]
+    #[cfg_attr(
+        not(any(test, fuzzing)),
+        expect(dead_code, reason = "the tests look inside")
+    )]
     pub(crate) fn kept(&self) -> usize {
         self.outbounds_kept + self.buffers_kept
     }
@@ -497,7 +503,8 @@ mod tests {
     use proptest::prelude::*;
 
     const POOL_BYTES: usize = 1 << 20;
-    const CASES: u32 = 100;
+    /// An interpreter takes a thousand times as long.
+    const CASES: u32 = if cfg!(miri) { 4 } else { 100 };
 
     /// Bytes that differ from their neighbours at every distance that a bug would shift by.
     fn stream(from: usize, len: usize) -> Vec<u8> {

@@ -45,6 +45,70 @@ const SERVERS: &[(&str, &[&str])] = &[
 
 // The command line.
 
+/// Command lines that make no sense.
+const NONSENSE: &[(&str, &[&str])] = &[
+    ("backlog", &["sometimes"]),
+    ("backlog", &["--every", "0s"]),
+    ("backlog", &["--every", "99999999999s"]),
+    ("backlog", &["--dials", "-1"]),
+    ("chat", &["--port"]),
+    ("chat", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("client", &["--port"]),
+    ("client", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("daytime", &["--port"]),
+    ("daytime", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("daytime", &["client", "127.0.0.1:1", "127.0.0.1:1"]),
+    ("dial", &[]),
+    ("dial", &["--port"]),
+    ("dial", &["--timeout", "3s"]),
+    ("dial", &["--timeout", "soon", "127.0.0.1:1"]),
+    ("dial", &["--timeout", "99999999999999s", "127.0.0.1:1"]),
+    ("echo", &["--port"]),
+    ("echo", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("head", &[]),
+    ("head", &["--post", "127.0.0.1:1"]),
+    ("heartbeat", &[]),
+    ("heartbeat", &["client", "127.0.0.1:1", "soon"]),
+    ("heartbeat", &["client", "127.0.0.1:1", "0s"]),
+    ("heartbeat", &["client", "127.0.0.1:1", "99999999999999s"]),
+    ("http", &["--port"]),
+    ("http", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("idle", &["--before", "3s"]),
+    ("idle", &["--after"]),
+    ("idle", &["--after", "soon"]),
+    ("idle", &["--after", "99999999999999s"]),
+    ("idle", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("parse_ip", &[]),
+    ("parse_ip", &["::1", "::1"]),
+    ("prefork", &["--port"]),
+    ("prefork", &["--workers", "0"]),
+    ("prefork", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("proxy", &["--idle", "soon"]),
+    ("proxy", &["--idle"]),
+    ("proxy", &["--idle", "0s"]),
+    ("proxy", &["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]),
+    ("resp", &["--port"]),
+    ("resp", &["--memory", "much"]),
+    ("resp", &["127.0.0.1:0", "127.0.0.1:0"]),
+    ("timeserver", &["--after", "soon"]),
+    ("timeserver", &["--after"]),
+    ("udp", &[]),
+    ("udp", &["127.0.0.1:0"]),
+    ("udp", &["client", "--port", "many"]),
+    ("workers", &["--loops", "0"]),
+    ("workers", &["--loops"]),
+    #[cfg(feature = "tls")]
+    ("https", &["--cert"]),
+    #[cfg(feature = "tls")]
+    ("https", &["--cert", "only-one-of-two"]),
+    #[cfg(feature = "tls")]
+    ("tls_client", &["--name"]),
+    #[cfg(feature = "tls")]
+    ("tls_echo", &["127.0.0.1:0", "127.0.0.1:0"]),
+    #[cfg(not(feature = "tls"))]
+    ("proxy", &["--tls"]),
+];
+
 #[test]
 fn each_example_says_how_it_is_used() {
     for name in names() {
@@ -57,69 +121,7 @@ fn each_example_says_how_it_is_used() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_one_line_with_a_hint_and_status_1() {
-    let nonsense: &[(&str, &[&str])] = &[
-        ("backlog", &["sometimes"]),
-        ("backlog", &["--every", "0s"]),
-        ("backlog", &["--every", "99999999999s"]),
-        ("backlog", &["--dials", "-1"]),
-        ("chat", &["--port"]),
-        ("chat", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("client", &["--port"]),
-        ("client", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("daytime", &["--port"]),
-        ("daytime", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("daytime", &["client", "127.0.0.1:1", "127.0.0.1:1"]),
-        ("dial", &[]),
-        ("dial", &["--port"]),
-        ("dial", &["--timeout", "3s"]),
-        ("dial", &["--timeout", "soon", "127.0.0.1:1"]),
-        ("dial", &["--timeout", "99999999999999s", "127.0.0.1:1"]),
-        ("echo", &["--port"]),
-        ("echo", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("head", &[]),
-        ("head", &["--post", "127.0.0.1:1"]),
-        ("heartbeat", &[]),
-        ("heartbeat", &["client", "127.0.0.1:1", "soon"]),
-        ("heartbeat", &["client", "127.0.0.1:1", "0s"]),
-        ("heartbeat", &["client", "127.0.0.1:1", "99999999999999s"]),
-        ("http", &["--port"]),
-        ("http", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("idle", &["--before", "3s"]),
-        ("idle", &["--after"]),
-        ("idle", &["--after", "soon"]),
-        ("idle", &["--after", "99999999999999s"]),
-        ("idle", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("parse_ip", &[]),
-        ("parse_ip", &["::1", "::1"]),
-        ("prefork", &["--port"]),
-        ("prefork", &["--workers", "0"]),
-        ("prefork", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("proxy", &["--idle", "soon"]),
-        ("proxy", &["--idle"]),
-        ("proxy", &["--idle", "0s"]),
-        ("proxy", &["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"]),
-        ("resp", &["--port"]),
-        ("resp", &["--memory", "much"]),
-        ("resp", &["127.0.0.1:0", "127.0.0.1:0"]),
-        ("timeserver", &["--after", "soon"]),
-        ("timeserver", &["--after"]),
-        ("udp", &[]),
-        ("udp", &["127.0.0.1:0"]),
-        ("udp", &["client", "--port", "many"]),
-        ("workers", &["--loops", "0"]),
-        ("workers", &["--loops"]),
-        #[cfg(feature = "tls")]
-        ("https", &["--cert"]),
-        #[cfg(feature = "tls")]
-        ("https", &["--cert", "only-one-of-two"]),
-        #[cfg(feature = "tls")]
-        ("tls_client", &["--name"]),
-        #[cfg(feature = "tls")]
-        ("tls_echo", &["127.0.0.1:0", "127.0.0.1:0"]),
-        #[cfg(not(feature = "tls"))]
-        ("proxy", &["--tls"]),
-    ];
-    for &(name, args) in nonsense {
+    for &(name, args) in NONSENSE {
         let end = Program::start(name, args).end();
         let (code, line) = end.failure();
         assert_eq!(code, Some(1), "{name} {args:?}: {end:?}");

@@ -34,7 +34,9 @@ mod app;
 pub(crate) mod aside;
 #[path = "worlds/book.rs"]
 mod book;
-#[path = "worlds/dice.rs"]
+// Fuzzed, a world follows from bytes instead of a seed.
+#[cfg_attr(not(fuzzing), path = "worlds/dice.rs")]
+#[cfg_attr(fuzzing, path = "fuzz/dice.rs")]
 mod dice;
 #[path = "worlds/errands.rs"]
 mod errands;
@@ -60,6 +62,10 @@ pub(crate) mod play;
 mod rest;
 #[path = "worlds/turns.rs"]
 mod turns;
+
+/// For tests/fuzz/targets/world.rs.
+#[cfg(fuzzing)]
+pub use self::{dice::load, play::play as of_seed};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2000;
