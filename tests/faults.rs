@@ -113,8 +113,8 @@ fn find(fault: Fault) -> Option<(u64, String)> {
 fn said(why: &str) -> String {
     let mut lines = why.lines().map(str::trim);
     let first = lines.next().unwrap_or_default();
-    // The world's own check begins with its seed.
-    let line = if first.starts_with("in the world of seed") {
+    // The world's own check begins with its seed, and may have panicked.
+    let line = if first.contains("in the world of seed") {
         lines.next().unwrap_or_default()
     } else {
         first

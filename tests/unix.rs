@@ -919,25 +919,6 @@ fn room_in_the_queue_is_found_within_50_ms() {
     assert!(world.handler().dialed(dial).is_some());
 }
 
-#[test]
-fn a_world_knows_of_no_descriptors_to_give_away() {
-    let mut world = World::new(
-        1,
-        Node::new().read(|conn, input| {
-            input.take_all();
-            let kind = conn.detach().unwrap_err().raw_os_error();
-            assert_eq!(kind, Some(libc::EOPNOTSUPP));
-            conn.write(b"still here");
-            Ok(())
-        }),
-    );
-    world.try_listen("unix:///run/x.sock").unwrap();
-    let client = world.connect_unix("/run/x.sock");
-    world.send(client, b"x");
-    world.run();
-    assert_eq!(world.received(client), b"still here");
-}
-
 // By chance.
 
 /// What one end sends: text, or text with a descriptor of a file whose content is its number.

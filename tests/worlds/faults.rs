@@ -235,7 +235,7 @@ pub fn play(world: &mut World<App>, dice: &mut Dice, script: &mut Script) -> Opt
             world
                 .faults()
                 // So short that one flush has to stop at its budget.
-                .short_writes((some > 2).then_some((some - 2) * scale)),
+                .short_writes((some > 2).then(|| (some - 2) * scale)),
         ),
         4..=9 => fail(world, dice, script, some % 4),
         10 | 11 => drop(world.faults().spurious()),
