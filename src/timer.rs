@@ -668,6 +668,28 @@ mod tests {
         assert_eq!(wheel.next(), None);
     }
 
+    /// How many empty spots the only list in use has when so many of its entries are cancelled.
+    fn struck(entries: u64, cancelled: usize) -> u32 {
+        let mut wheel = Wheel::new();
+        let all: Vec<_> = (0..entries)
+            .map(|n| insert(&mut wheel, SECOND, n))
+            .collect();
+        all[..cancelled].iter().for_each(|&it| wheel.cancel(it));
+        assert_eq!(wheel.len(), all.len() - cancelled);
+        wheel.lists.iter().map(|list| list.struck).sum()
+    }
+
+    #[test]
+    fn a_list_is_gone_through_when_most_of_it_is_empty_and_no_sooner() {
+        // Sixteen chunks full may be empty in any case.
+        let few = 16 * SPOTS;
+        assert_eq!(struck(few as u64 + 8, few), few as u32);
+        assert_eq!(struck(few as u64 + 8, few + 1), 0);
+        // Of more, three quarters.
+        assert_eq!(struck(4000, 3000), 3000);
+        assert_eq!(struck(4000, 3001), 0);
+    }
+
     #[test]
     fn an_entry_is_due_from_its_time_until_it_is_popped_or_cancelled() {
         let mut wheel = Wheel::new();

@@ -450,8 +450,6 @@ fn a_dial_that_was_connected_to_itself_is_tried_with_another_port() {
             let range = "/proc/sys/net/ipv4/ip_local_port_range";
             std::fs::write(range, "40000 40001")
                 .map_err(|error| Missing::new(format!("{range}: {error}")))?;
-            let itself = TcpStream::connect("127.0.0.1:40000").map(|it| it.local_addr());
-            measured(format_args!("a plain connect: {itself:?}"));
             let (_, told) = dial_one("127.0.0.1:40000");
             let Told::Failed(_, text, _) = next(&told) else {
                 panic!("connected to nobody")

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use windlass::sim::{PacketClient, World};
 use windlass::{
-    Addr, Bind, Config, Conn, Context, Handle, Handler, Listen, ListenerId, PanicPolicy,
+    Addr, Bind, Config, Conn, Context, Handle, Handler, Input, Listen, ListenerId, PanicPolicy,
 };
 
 const SEED: u64 = 77;
@@ -197,4 +197,45 @@ fn the_handler_comes_back_when_the_test_is_over() {
     let mut world = World::new(SEED, restless);
     world.run();
     assert!(world.into_handler().restless);
+}
+
+#[test]
+fn what_was_expected_and_did_not_come_is_shown_beside_what_came() {
+    let world = &mut world();
+    let addr = world.listen(HERE);
+    let client = world.connect(addr);
+    world.run();
+    let said = complaint(|| world.expect(client, b"hello\n"));
+    assert!(
+        said.contains("and should have received\n    \"hello\\n\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_panic_of_the_handler_is_the_tests_own() {
+    struct Nervous;
+    impl Handler for Nervous {
+        type Session = ();
+
+        fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn on_read(
+            &mut self,
+            _: &mut Conn<'_>,
+            (): &mut (),
+            input: &mut Input<'_>,
+        ) -> io::Result<()> {
+            panic!("{} bytes", input.len())
+        }
+    }
+
+    let mut world = World::new(SEED, Nervous);
+    let addr = world.listen(HERE);
+    let client = world.connect(addr);
+    world.run();
+    world.send(client, b"hello");
+    assert_eq!(complaint(|| world.run()), "5 bytes");
 }
