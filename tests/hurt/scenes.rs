@@ -40,12 +40,13 @@ const SCENES: [Scene; 11] = [
 ];
 
 /// What a server does wrong, and a word of the complaint that has to follow.
-const WRONGS: [(&str, &str); 6] = [
+const WRONGS: [(&str, &str); 7] = [
     ("corrupt", "Corrupt"),
     ("leak", "descriptors"),
     ("forget", "end.timeout"),
     ("drop", "end.local"),
-    ("spin", "spins"),
+    ("spin", "never sleeps"),
+    ("tick", "turns"),
     ("status", "exit status"),
 ];
 

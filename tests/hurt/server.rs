@@ -34,6 +34,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const SEND_BUFFER: usize = 8 * 1024;
 /// The read that a wrong begins with: not the first, so that it is found by who is hurt.
 const LATE: usize = 40;
+/// How often a loop wakes up for nothing that is asleep in between.
+const TICK: Duration = Duration::from_millis(2);
 /// Set to what the server is to do wrong, to see whether the judges notice.
 pub(crate) const SABOTAGE: &str = "WINDLASS_HURT_SABOTAGE";
 
@@ -153,7 +155,7 @@ impl Echo {
             "leak" if self.seen == LATE => forget(io::stdin().as_fd().try_clone_to_owned()?),
             "forget" if self.seen == LATE => conn.pause(),
             "drop" if self.seen == LATE => conn.abort(),
-            "spin" if self.seen == LATE => {
+            "spin" | "tick" if self.seen == LATE => {
                 let now = conn.now();
                 conn.cx().set_timer(now);
             }
@@ -185,7 +187,11 @@ impl Handler for Echo {
 
     /// Set by nobody but its sabotage.
     fn on_timer(&mut self, cx: &mut Context<'_>, _: TimerId) {
-        cx.set_timer(cx.now());
+        let pause = match self.sabotage.as_str() {
+            "tick" => TICK,
+            _ => Duration::ZERO,
+        };
+        cx.set_timer(cx.now() + pause);
     }
 
     fn on_datagram(&mut self, socket: &mut Socket<'_>, datagram: &Datagram<'_>) {

@@ -15,7 +15,8 @@ use super::system;
 
 /// Much longer than anything takes here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-const ASLEEP: Duration = Duration::from_millis(300);
+/// A loop that has nothing to do is found asleep at the first look, or soon.
+const ASLEEP: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How a server is started.
@@ -103,12 +104,16 @@ impl Victim {
     }
 
     /// Waits a while until the loop waits for the kernel: then it is in no call that fails.
-    pub(crate) fn asleep(&self) -> io::Result<()> {
+    /// Answers whether it was seen to.
+    pub(crate) fn asleep(&self) -> io::Result<bool> {
         let began = Instant::now();
-        while began.elapsed() < ASLEEP && !system::sleeps(self.id())? {
+        while began.elapsed() < ASLEEP {
+            if system::sleeps(self.id())? {
+                return Ok(true);
+            }
             thread::sleep(LOOK_EVERY);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Not the way to end a server.
