@@ -301,7 +301,9 @@ impl Line {
             CloseReason::Local => self.why == Why::Asked,
             CloseReason::Handler(_) => self.why == Why::Handler,
             CloseReason::Timeout(Deadline::Linger) => {
-                self.state == State::Closing && now >= self.closing_at + linger
+                // What ends a layer begins a close that nobody asked for.
+                let unasked = self.layered && self.state == State::Open;
+                unasked || self.state == State::Closing && now >= self.closing_at + linger
             }
             CloseReason::Timeout(Deadline::Handshake) => self.layered && !self.agreed,
             CloseReason::Layer(_) | CloseReason::Truncated => self.layered,
