@@ -95,7 +95,13 @@ const ANNEX_CORNERS: [&str; 20] = [
 ];
 /// The same of those of the third.
 const ASIDE_CORNERS: [&str; 3] = ["on_handshake", "a merged datagram", "Truncated"];
-const ONCE_BROKEN: [(Play, &str, u64); 1] = [(play, "replay", 0x2ca07)];
+const ONCE_BROKEN: [(Play, &str, u64); 3] = [
+    // A close that the end of a layer began ran out of linger.
+    (play, "replay", 0x2ca07),
+    // The process stood still for longer than the linger time.
+    (play, "replay", 0x380f4),
+    (play, "replay", 0x18_8e70),
+];
 /// Lines of the trace that are shown.
 const SHOWN: usize = 150;
 

@@ -255,8 +255,9 @@ impl Peer {
             format!("{id:?} ended with {reason:?}, and its peer did nothing wrong")
         })?;
         let within = self.sent - line.seen <= drain;
-        // Whoever reads on is owed everything, whatever it sends meanwhile.
-        let reads_on = !self.balked && prompt;
+        // Whoever reads on is owed everything, whatever it sends meanwhile: for as long as it
+        // is lingered for.
+        let reads_on = !self.balked && prompt && !stood;
         let got = self.got;
         expect(
             !owed || !within || !(all_heard || reads_on) || got == written,
@@ -267,8 +268,7 @@ impl Peer {
             format!("{id:?} ended with {reason:?}, and its layer did not say so")
         })?;
         // Nothing came any more, and what had come was drained.
-        let excused = stood || layered;
-        let drained = excused || at_close == heard || self.sent > at_close || taken == 0;
+        let drained = layered || at_close == heard || self.sent > at_close || taken == 0;
         expect(!owed || !within || !reads_on || drained, || {
             format!("{id:?} ended with {reason:?} and had read {heard} of {at_close} bytes")
         })?;
