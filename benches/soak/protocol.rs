@@ -38,6 +38,8 @@ pub(crate) enum Protocol {
     Date,
     /// Datagrams that come back.
     Datagrams,
+    /// What no client speaks: whoever comes does wrong.
+    Foreign,
 }
 
 /// One request.

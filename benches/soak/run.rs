@@ -144,6 +144,7 @@ fn build() -> io::Result<PathBuf> {
             "--quiet",
             "--release",
             "--examples",
+            "--all-features",
             "--target-dir",
         ])
         .arg(target)

@@ -128,6 +128,38 @@ pub(crate) const PLANS: &[Plan] = &[
         Protocol::Greeted("loop "),
     ),
     plan("udp", "udp", &["serve", "127.0.0.1:0"], Protocol::Date),
+    // Under TLS, each with a proxy that speaks it for the clients.
+    rare(plan(
+        "tls_echo",
+        "tls_echo",
+        &["127.0.0.1:0"],
+        Protocol::Foreign,
+    )),
+    plan(
+        "to tls_echo",
+        "proxy",
+        &["--to-tls", "--insecure", "127.0.0.1:0", "OF tls_echo"],
+        Protocol::Echo,
+    ),
+    rare(plan("https", "https", &["127.0.0.1:0"], Protocol::Foreign)),
+    plan(
+        "to https",
+        "proxy",
+        &["--to-tls", "--insecure", "127.0.0.1:0", "OF https"],
+        Protocol::Http,
+    ),
+    rare(plan(
+        "proxy, TLS",
+        "proxy",
+        &["--tls", "127.0.0.1:0", "OF echo"],
+        Protocol::Foreign,
+    )),
+    plan(
+        "to proxy, TLS",
+        "proxy",
+        &["--to-tls", "--insecure", "127.0.0.1:0", "OF proxy, TLS"],
+        Protocol::Echo,
+    ),
 ];
 
 /// Those that dial a server of the plan, and do so for as long as it lasts.

@@ -66,6 +66,7 @@ impl Temper {
     pub(crate) fn any(protocol: Protocol, rng: &mut Rng) -> Self {
         let temper = Self::ALL[rng.range(0, Self::ALL.len())];
         match (temper, protocol) {
+            (_, Protocol::Foreign) if !temper.is_fault() => Self::Malformed,
             (Self::IdleToTheEnd, Protocol::Idle | Protocol::Time) => temper,
             // Elsewhere that takes minutes.
             (Self::IdleToTheEnd, _) => Self::Steady,
@@ -352,8 +353,10 @@ impl Talk {
 
 /// What no protocol has, or what looks like one at first.
 fn garbage(rng: &mut Rng) -> Vec<u8> {
-    const BEGINNINGS: [&[u8]; 7] = [
+    const BEGINNINGS: [&[u8]; 9] = [
         b"",
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        b"\x15\x03\x03\0\x02\x02\x28\x17\x03\x03\xff\xff",
         b"GET / HTTP/9.9\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
         b"GET /headers HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
