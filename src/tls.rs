@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use rustls;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ProtocolVersion, ServerConfig,
-    ServerConnection, SupportedCipherSuite,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, IoState, ProtocolVersion,
+    ServerConfig, ServerConnection, SupportedCipherSuite,
 };
 
 use crate::context::{Conn, Listener};
@@ -34,6 +35,7 @@ pub struct Tls {
     /// Decrypted bytes that nobody has read, those among them; [`UNKNOWN`] after a failure.
     waiting: usize,
     peer_has_closed: bool,
+    has_closed: bool,
     has_failed: bool,
 }
 
@@ -74,6 +76,7 @@ impl Tls {
             may_be_early: false,
             waiting: 0,
             peer_has_closed: false,
+            has_closed: false,
             has_failed: false,
         }
     }
@@ -123,6 +126,20 @@ impl Tls {
         }
     }
 
+    /// An alert is no answer any more once we have said that nothing follows. rustls 0.23
+    /// takes that for a mistake of its user's and panics in a debug build, where all it takes
+    /// is a record that is wrong; otherwise it answers as ever.
+    fn process(&mut self) -> Result<IoState, rustls::Error> {
+        if !self.has_closed {
+            return self.conn.process_new_packets();
+        }
+        let conn = &mut self.conn;
+        catch_unwind(AssertUnwindSafe(|| conn.process_new_packets())).unwrap_or_else(|_| {
+            let why = "what came behind our close_notify is wrong";
+            Err(rustls::Error::General(why.to_owned()))
+        })
+    }
+
     /// Everything else that rustls knows about this connection.
     pub fn connection(&self) -> &Connection {
         &self.conn
@@ -138,7 +155,7 @@ impl Layer for Tls {
             let what = rustls::Error::General(error.to_string());
             failed(what)
         })?;
-        let outcome = self.conn.process_new_packets();
+        let outcome = self.process();
         if self.may_be_early && !self.conn.is_handshaking() {
             self.take_early();
         }
@@ -205,6 +222,7 @@ impl Layer for Tls {
     }
 
     fn close(&mut self) {
+        self.has_closed = true;
         self.conn.send_close_notify();
     }
 }

@@ -501,3 +501,36 @@ fn the_peers_end_does_not_end_our_answer() {
         is_over(&mut world, "our answer has left");
     }
 }
+
+#[test]
+fn what_is_wrong_behind_our_own_end_is_a_failure_and_no_panic() {
+    type Say = fn(&mut windlass::Conn<'_>);
+    let ways: [(Say, &str); 2] = [
+        (|conn| conn.shutdown_write(), "tls: "),
+        // Whoever has closed is told of nothing any more.
+        (|conn| conn.close(), "closed by the handler"),
+    ];
+    for (say, expected) in ways {
+        for version in VERSIONS {
+            let hooks = Hooks::echo().read(move |conn, input| {
+                input.take_all();
+                say(conn);
+                Ok(())
+            });
+            let mut world = World::new(1, hooks);
+            let listen = Listen::new("127.0.0.1:443").unwrap().tls(server_config());
+            let addr = world.listen(listen);
+            let mut peer = Peer::connect(&mut world, addr, client_config(&[version]));
+            peer.write(&mut world, WORDS);
+            assert!(peer.saw_close_notify());
+            let wrong = record(APPLICATION, [3, 3], 40, &[7; 40]);
+            world.send(peer.client(), &wrong);
+            world.run();
+            world.close(peer.client());
+            world.run();
+            let reason = &world.handler().ends[0];
+            assert!(reason.starts_with(expected), "{reason}");
+            is_over(&mut world, "wrong behind our end");
+        }
+    }
+}

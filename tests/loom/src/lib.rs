@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "the rest of that room is not what is modelled")]
 #![allow(rustdoc::broken_intra_doc_links)]
 
+#[path = "../../../src/faults.rs"]
+mod faults;
 #[path = "../../../src/handle.rs"]
 mod handle;
 mod model;
