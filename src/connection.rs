@@ -1056,12 +1056,15 @@ impl Connection {
     fn flush(&mut self, engine: &mut Engine) {
         for _ in 0..config::FLUSH_CALLS {
             self.encode(engine);
-            if self.out.is_none() || !self.has(Flags::WRITABLE) {
+            if !self.may_send() || !self.has(Flags::WRITABLE) || self.is_dead() {
                 break;
             }
-            match self.send(engine, &[]) {
-                Some(n) => self.sent(n, engine),
-                None => break,
+            // What a layer has made of more may have left already.
+            if self.out.is_some() {
+                match self.send(engine, &[]) {
+                    Some(n) => self.sent(n, engine),
+                    None => break,
+                }
             }
         }
         if self.is_dead() {
@@ -1098,7 +1101,7 @@ impl Connection {
     }
 
     /// The one place where bytes go out to the wire: what is queued, then `extra`.
-    fn send(&mut self, engine: &mut Engine, extra: &[u8]) -> Option<usize> {
+    pub(super) fn send(&mut self, engine: &mut Engine, extra: &[u8]) -> Option<usize> {
         engine.stats.writes += 1;
         if self.has(Flags::CUT_OUTPUT) && self.layered().is_none() {
             return self.send_segment(engine);
@@ -1168,14 +1171,9 @@ impl Connection {
     /// The kernel took `n` of the queued bytes.
     fn sent(&mut self, n: usize, engine: &mut Engine) {
         let n = n - usize::from(fault!(ByteSentTwice) && n > 1);
-        let mut plain = n;
-        if self.has(Flags::CUT_OUTPUT) {
-            plain = self.sent_segment(n);
-        }
+        self.count_sent(n, engine);
         let Some(out) = &mut self.out else { return };
         out.consume(n, &mut engine.pool);
-        self.bytes_written += plain as u64;
-        engine.stats.bytes_written += plain as u64;
         engine.account(n, 0);
         if out.is_empty() {
             // Also when a write by somebody else's callback has taken the queue along.
@@ -1186,6 +1184,21 @@ impl Connection {
                 self.unstall(engine);
             }
         }
+        self.ease(engine);
+    }
+
+    /// `n` bytes have left: as many of the handler's, or those that they carried.
+    pub(super) fn count_sent(&mut self, n: usize, engine: &mut Engine) {
+        let mut plain = n;
+        if self.has(Flags::CUT_OUTPUT) {
+            plain = self.sent_segment(n);
+        }
+        self.bytes_written += plain as u64;
+        engine.stats.bytes_written += plain as u64;
+    }
+
+    /// Output has left: the handler hears of it if there is room again.
+    pub(super) fn ease(&mut self, engine: &mut Engine) {
         if self.has(Flags::FULL) && self.load() <= self.limits(engine).low {
             self.flags.clear(Flags::FULL);
             if !fault!(WriteForgotten) {

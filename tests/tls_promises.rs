@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use util::hooks::Hooks;
 use util::tls::{Peer, VERSIONS, client_config, server_config};
-use windlass::sim::World;
+use windlass::sim::{Call, World};
 use windlass::{
     Closed, Config, Conn, ConnId, Context, Deadline, Flow, Handler, Input, Limits, Listen,
     ListenerId, Mux, PanicPolicy,
@@ -106,6 +106,86 @@ fn what_was_written_to_the_limit_exactly_arrives() {
     let (mut peer, _) = peer(&mut world, addr);
     peer.write(&mut world, b"go");
     assert_eq!(peer.plain(), [b'x'; 300_000]);
+}
+
+/// What the large answer to each request is.
+const LARGE: [u8; 300_000] = [b'x'; 300_000];
+
+fn answers_largely() -> Hooks {
+    Hooks::echo().read(|conn, input| {
+        input.take_all();
+        assert_eq!(conn.write(&LARGE), Flow::Full);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_large_output_leaves_from_where_it_lies_and_the_handler_hears_that_there_is_room() {
+    let (mut world, addr) = world(answers_largely(), |config| config.limits.high = 200_000);
+    world.faults().buffers(1_000_000, 1_000_000);
+    let (mut peer, id) = peer(&mut world, addr);
+    for round in 1..=3 {
+        let writes = world.stats().writes;
+        peer.write(&mut world, b"go");
+        assert_eq!(peer.plain(), LARGE);
+        assert_eq!(world.handler().count("on_write"), round);
+        // Not one record at a time, and not byte by byte.
+        let writes = world.stats().writes - writes;
+        assert!((2..=10).contains(&writes), "{writes}");
+        let conn = world.conn(id).unwrap();
+        assert_eq!((conn.queued(), conn.flow()), (0, Flow::Open));
+    }
+    assert_eq!(world.stats().bytes_written, 3 * LARGE.len() as u64);
+    assert_eq!(world.stats().buffered, 0);
+}
+
+#[test]
+fn a_large_output_that_leaves_in_parts_arrives_whole() {
+    for (most, full) in [
+        (None, 40_000),
+        (Some(17_000), 1 << 20),
+        (Some(999), 1 << 20),
+    ] {
+        let (mut world, addr) = world(answers_largely(), |config| config.limits.high = 200_000);
+        world.faults().buffers(full, full).short_writes(most);
+        let (mut peer, _) = peer(&mut world, addr);
+        world.faults().fail(Call::Write, libc::EINTR, 3);
+        world.stop_reading(peer.client());
+        peer.say(b"go");
+        let wire = peer.wire();
+        world.send(peer.client(), &wire);
+        world.run();
+        world.faults().fail(Call::Write, libc::EAGAIN, 1);
+        world.resume_reading(peer.client());
+        peer.pump(&mut world);
+        assert!(peer.plain() == LARGE, "{most:?} {full}");
+        assert_eq!(world.stats().bytes_written, LARGE.len() as u64);
+        assert_eq!(world.stats().buffered, 0);
+    }
+}
+
+#[test]
+fn an_error_in_the_middle_of_a_large_output_tells_what_has_not_left() {
+    for full in [1000, 17_000, 70_000, 150_000] {
+        let (mut world, addr) = world(answers_largely(), |config| config.limits.high = 200_000);
+        world.faults().buffers(full / 2, full / 2);
+        let (mut peer, _) = peer(&mut world, addr);
+        let before = world.stats().bytes_written;
+        world.stop_reading(peer.client());
+        peer.say(b"go");
+        let wire = peer.wire();
+        world.send(peer.client(), &wire);
+        world.run();
+        world.faults().fail(Call::Write, libc::EPIPE, 1);
+        world.resume_reading(peer.client());
+        world.run();
+        assert_eq!(world.faults().pending(), 0, "{full}");
+        let (left, unsent) = world.handler().sent_and_not[0];
+        assert_eq!(left + unsent, LARGE.len() as u64);
+        assert!(left <= full as u64, "{left}");
+        assert_eq!(world.stats().bytes_written - before, left);
+        assert_eq!(world.stats().buffered, 0);
+    }
 }
 
 #[test]

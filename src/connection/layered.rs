@@ -520,13 +520,19 @@ impl Connection {
         self.flow()
     }
 
-    /// Turns held output into wire bytes, as far ahead as is of use.
+    /// Turns held output into wire bytes, as far ahead as is of use. Some leave at once.
     pub(super) fn encode(&mut self, engine: &mut Engine) {
-        while self.wire_queued() < config::LAYER_AHEAD && self.held() > 0 && !self.is_dead() {
+        let mut all = 0;
+        while all < config::LAYER_AHEAD
+            && self.wire_queued() < config::LAYER_AHEAD
+            && self.held() > 0
+            && !self.is_dead()
+        {
             let taken = self.encode_some(engine);
             if taken == 0 {
                 return;
             }
+            all += taken;
         }
     }
 
@@ -587,14 +593,30 @@ impl Connection {
                 self.die(CloseReason::Overflow, engine);
             }
         }
-        if !wire.is_empty() {
+        let left = self.send_wire(&wire, plain, engine);
+        let rest = &wire[left..];
+        if !rest.is_empty() {
             let out = self.out.get_or_insert_with(|| engine.pool.outbound());
-            out.push(&wire, &mut engine.pool);
-            engine.account(0, wire.len());
+            out.push(rest, &mut engine.pool);
+            engine.account(0, rest.len());
         }
         wire.clear();
         wire.shrink_to(2 * config::LAYER_AHEAD);
         engine.wire_out = wire;
+    }
+
+    /// What carries much leaves from where it lies, if nothing waits before it. Answers how many
+    /// wire bytes have left.
+    fn send_wire(&mut self, wire: &[u8], plain: usize, engine: &mut Engine) -> usize {
+        let is_much = plain > 0 && wire.len() >= config::WRITE_THROUGH;
+        let waits = self.out.is_some() || !self.has(Flags::WRITABLE);
+        if !is_much || waits || self.is_dead() {
+            return 0;
+        }
+        let sent = self.send(engine, wire).unwrap_or(0);
+        self.count_sent(sent, engine);
+        self.ease(engine);
+        sent
     }
 
     // Closing.

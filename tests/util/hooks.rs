@@ -30,7 +30,8 @@ pub struct Hooks {
     pub log: Vec<String>,
     /// Why connections ended.
     pub ends: Vec<String>,
-    pub closed: Vec<Closed>,
+    /// Of these, the bytes that were sent and those that were not.
+    pub sent_and_not: Vec<(u64, u64)>,
     /// The connection that was accepted or connected last.
     pub last: Option<ConnId>,
     /// The waits that were announced by `on_dial_error`.
@@ -60,7 +61,7 @@ impl Hooks {
             timeout: Box::new(|_, _| Err(io::ErrorKind::TimedOut.into())),
             log: Vec::new(),
             ends: Vec::new(),
-            closed: Vec::new(),
+            sent_and_not: Vec::new(),
             last: None,
             waits: Vec::new(),
         }
@@ -194,6 +195,8 @@ impl Handler for Hooks {
 
     fn on_close(&mut self, _: &mut Context<'_>, (): (), closed: &Closed) {
         self.ends.push(closed.reason.to_string());
+        self.sent_and_not
+            .push((closed.bytes_written, closed.unsent));
         self.note("on_close");
     }
 
