@@ -109,7 +109,7 @@ fn what_was_written_to_the_limit_exactly_arrives() {
 }
 
 /// What the large answer to each request is.
-const LARGE: [u8; 300_000] = [b'x'; 300_000];
+static LARGE: [u8; 300_000] = [b'x'; 300_000];
 
 fn answers_largely() -> Hooks {
     Hooks::echo().read(|conn, input| {
