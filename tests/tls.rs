@@ -7,7 +7,8 @@ mod util {
     pub mod tls;
 }
 
-use std::io::Write as _;
+use std::error::Error as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,10 +19,12 @@ use util::tls::{
     server_config, server_config_of,
 };
 use windlass::sim::{Client, Remote, World};
-use windlass::tls::rustls;
 use windlass::tls::rustls::pki_types::ServerName;
 use windlass::tls::rustls::{ClientConfig, ClientConnection, ServerConfig};
-use windlass::{Backoff, Dial, Listen};
+use windlass::tls::{Failure, rustls};
+use windlass::{
+    Backoff, CloseReason, Closed, Conn, Context, Dial, Handler, Input, Listen, ListenerId,
+};
 
 /// What `on_handshake` found to be agreed on.
 #[derive(Clone, Default)]
@@ -239,6 +242,54 @@ fn a_certificate_that_is_demanded_and_missing_or_wrong_is_a_failure() {
             nothing_is_left(&mut world);
         }
     }
+}
+
+/// Remembers what rustls had to say when it gave up.
+#[derive(Default)]
+struct Reasons(Vec<Option<rustls::Error>>);
+
+impl Handler for Reasons {
+    type Session = ();
+
+    fn on_accept(&mut self, _: &mut Conn<'_>, _: ListenerId) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn on_read(&mut self, conn: &mut Conn<'_>, (): &mut (), _: &mut Input<'_>) -> io::Result<()> {
+        let tls = conn.tls().expect("it has");
+        assert!(!tls.connection().is_handshaking());
+        Ok(())
+    }
+
+    fn on_close(&mut self, _: &mut Context<'_>, (): (), closed: &Closed) {
+        if let CloseReason::Layer(error) = &closed.reason {
+            let failure = Failure::of(error);
+            self.0.push(failure.map(|it| it.error().clone()));
+            // As whoever prints a chain of errors finds it.
+            let source = failure.and_then(|it| it.source()?.downcast_ref());
+            assert_eq!(source, failure.map(Failure::error));
+        }
+    }
+}
+
+#[test]
+fn rustls_own_error_stands_behind_the_reason_and_nobody_elses_does() {
+    let mut world = World::new(1, Reasons::default());
+    let listen = Listen::new("127.0.0.1:443").unwrap().tls(server_config());
+    let addr = world.listen(listen);
+    let mut peer = Peer::connect(&mut world, addr, client_config(&VERSIONS));
+    peer.write(&mut world, b"hello");
+    world.send(peer.client(), b"\x17\x03\x03\x00\x01?");
+    let early = world.connect(addr);
+    world.finish(early);
+    world.run();
+    world.close(peer.client());
+    world.run();
+    // That somebody went away during the handshake is our own word for it.
+    assert_eq!(world.handler().0.len(), 2);
+    assert!(world.handler().0.contains(&None));
+    let tls = Some(rustls::Error::DecryptError);
+    assert!(world.handler().0.contains(&tls), "{:?}", world.handler().0);
 }
 
 #[test]
