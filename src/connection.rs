@@ -1043,13 +1043,16 @@ impl Connection {
                 self.set(Flags::RESET);
                 self.die(CloseReason::Overflow, engine);
             }
-            Level::Above => {
-                self.set(Flags::FULL);
-                // It was drained for a moment, within one callback: that is no news now.
-                self.flags.clear(Flags::DRAINED);
-            }
+            Level::Above => self.fill_up(),
             Level::Between | Level::Below => {}
         }
+    }
+
+    /// The high mark is exceeded.
+    fn fill_up(&mut self) {
+        self.set(Flags::FULL);
+        // It was drained for a moment, within one callback: that is no news now.
+        self.flags.clear(Flags::DRAINED);
     }
 
     /// Sends what is queued, until it is gone, the kernel is full, or the others are due.
@@ -1776,9 +1779,16 @@ impl Connection {
 
     // What few connections have.
 
+    /// They hold for what is queued, too; but above the limit nothing ends before the next
+    /// write.
     pub(crate) fn set_limits(&mut self, limits: Limits, engine: &mut Engine) {
-        engine.stop_gathering(self.token);
+        self.unload(engine);
         self.cold_mut(engine).limits = Some(limits);
+        if self.load() > limits.high {
+            self.fill_up();
+        } else {
+            self.ease(engine);
+        }
     }
 
     pub(crate) fn add_timer(&mut self, timer: TimerId, engine: &mut Engine) {

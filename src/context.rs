@@ -458,7 +458,11 @@ impl<'a> Conn<'a> {
         self.with((), |conn, engine| conn.set_auto_pause(on, engine));
     }
 
-    /// Other limits for this connection. Start from those that hold and change fields:
+    /// Other limits for this connection, for what is queued as well: above the new high mark
+    /// reading pauses, and at the new low mark or below `on_write` says that there is room. What
+    /// is queued above a lower `limit` does not end the connection; the next write does.
+    ///
+    /// Start from those that hold and change fields:
     ///
     /// ```
     /// # fn on_accept(conn: &mut windlass::Conn<'_>) -> std::io::Result<()> {

@@ -823,6 +823,75 @@ fn on_write_comes_once_at_the_low_mark() {
     assert_eq!(said(&world).len(), 1);
 }
 
+fn limit_output(conn: &mut Conn<'_>, low: usize, high: usize) {
+    let mut limits = conn.limits();
+    (limits.low, limits.high) = (low, high);
+    conn.set_limits(limits).unwrap();
+}
+
+#[test]
+fn other_marks_hold_for_what_is_queued() {
+    let app = App {
+        write: |conn, log| log.push((conn.now(), conn.id(), conn.queued().to_string())),
+        ..App::default()
+    };
+    let (mut world, addr) = world_with(app, |_| {});
+    world.faults().buffers(4, 4);
+    let client = client(&mut world, addr);
+    world.stop_reading(client);
+    act(&mut world, |conn| {
+        assert_eq!(conn.write(&[1; 60]), Flow::Open);
+        // Above the new high mark: reading pauses.
+        limit_output(conn, 10, 40);
+        assert_eq!(conn.flow(), Flow::Full);
+    });
+    world.send(client, b"nobody reads that");
+    world.run();
+    assert_eq!(world.stats().bytes_read, 0);
+    assert!(said(&world).is_empty());
+    // Below the new low mark: there is room, without one byte taken.
+    act(&mut world, |conn| {
+        limit_output(conn, 60, 100);
+        assert_eq!(conn.flow(), Flow::Open);
+    });
+    assert_eq!(said(&world).len(), 1);
+    assert_eq!(world.stats().bytes_read, 17);
+}
+
+#[test]
+fn on_write_does_not_come_once_the_high_mark_was_lowered_below_the_output() {
+    let app = App {
+        write: |conn, log| log.push((conn.now(), conn.id(), conn.queued().to_string())),
+        read: |conn, input, _| {
+            input.take_all();
+            limit_output(conn, 0, 5);
+        },
+        ..App::default()
+    };
+    let (mut world, addr) = world_with(app, |config| {
+        config.limits.low = 30;
+        config.limits.high = 40;
+    });
+    world.faults().buffers(30, 30);
+    let client = client(&mut world, addr);
+    world.stop_reading(client);
+    act(&mut world, |conn| {
+        conn.set_auto_pause(false);
+        assert_eq!(conn.write(&[1; 101]), Flow::Full);
+    });
+    // In one turn it drains to the old low mark, and the handler sets another high one.
+    world.read_some(client, 30);
+    world.send(client, b"x");
+    world.run();
+    let id = world.handler().ids[0];
+    assert_eq!(world.conn(id).unwrap().queued(), 11);
+    assert_eq!(world.conn(id).unwrap().flow(), Flow::Full);
+    assert!(said(&world).is_empty(), "{:?}", said(&world));
+    world.resume_reading(client);
+    world.run();
+    assert_eq!(said(&world), ["0"]);
+}
+
 #[test]
 fn on_write_does_not_come_once_a_deadline_has_filled_the_output_again() {
     let app = App {

@@ -95,12 +95,16 @@ const ANNEX_CORNERS: [&str; 20] = [
 ];
 /// The same of those of the third.
 const ASIDE_CORNERS: [&str; 3] = ["on_handshake", "a merged datagram", "Truncated"];
-const ONCE_BROKEN: [(Play, &str, u64); 3] = [
+const ONCE_BROKEN: [(Play, &str, u64); 5] = [
     // A close that the end of a layer began ran out of linger.
     (play, "replay", 0x2ca07),
     // The process stood still for longer than the linger time.
     (play, "replay", 0x380f4),
     (play, "replay", 0x18_8e70),
+    // A second stop, with less grace, was asked for and not heard of while it stood still.
+    (play, "replay", 0x61_0139),
+    // The high mark was lowered below what was queued, and `on_write` said that there was room.
+    (annex::play, "replay_annex", 0x29_c551),
 ];
 /// Lines of the trace that are shown.
 const SHOWN: usize = 150;

@@ -281,7 +281,10 @@ impl Book {
     }
 
     pub fn stopping(&mut self, at: Instant) {
-        self.stop_at = Some(self.stop_at.map_or(at, |earlier| earlier.min(at)));
+        if self.stop_at.is_none_or(|earlier| at < earlier) {
+            self.stop_at = Some(at);
+            self.stop_is_heard = false;
+        }
     }
 
     /// Unconsumed input and queued output, as the model has it; queues are the loop's word.
