@@ -136,9 +136,14 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that nobody else gets: it stays bound.
 fn closed_port() -> SocketAddr {
-    listener().1
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    addr
 }
 
 /// A listener whose queue is full: a dial to it is never answered.

@@ -11,10 +11,11 @@
 mod util;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use util::PATIENCE;
 use windlass::sim::{Call, Remote, World};
 use windlass::{
@@ -462,10 +463,14 @@ fn assert_well_formed(error: &Error, op: Op, says: &str) {
     assert_eq!(error.recovery(), expected, "{says}");
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, and that nobody else gets: it stays bound.
 fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    addr
 }
 
 /// What is told of a dial on a real kernel.

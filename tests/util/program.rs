@@ -203,13 +203,13 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     client
 }
 
-/// A port that nobody listens on. A process that another test is just starting may hold
-/// the socket a little longer than we do.
+/// A port that nobody listens on, and that nobody else gets: it stays bound.
 pub fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    assert!(eventually(PATIENCE, || TcpStream::connect(address).is_err()));
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
     address
 }
 
