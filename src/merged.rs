@@ -171,6 +171,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_just_as_long_as_it_may_be_is_whole() {
+        let mut it = merged(&[(b"aabb", 2), (b"cc", 0)]);
+        assert_eq!(all(&mut it, 2), whole(&[b"aa", b"bb", b"cc"]));
+    }
+
+    #[test]
     fn what_the_place_cut_off_is_told_of_the_last_datagram_only() {
         let mut it = merged(&[(b"aabb", 2)]);
         it.batch.parts().1[0].truncated = true;

@@ -96,4 +96,24 @@ mod tests {
         assert_eq!(young.until(), 7);
         assert_eq!(young.tokens.capacity(), room);
     }
+
+    #[test]
+    fn a_list_that_was_given_back_has_room_again() {
+        let mut young = Young::with_room(2);
+        for round in 0..3 {
+            assert!(young.takes(token(1), round, 10));
+            assert!(young.takes(token(2), round, 10));
+            let taken = young.take();
+            assert_eq!(taken, [token(1), token(2)]);
+            young.give_back(taken);
+            assert!(!young.holds(token(1)));
+        }
+    }
+
+    #[test]
+    fn it_holds_whom_it_has_taken() {
+        let mut young = Young::with_room(2);
+        young.takes(token(1), 0, 10);
+        assert!(young.holds(token(1)) && !young.holds(token(2)));
+    }
 }
