@@ -136,16 +136,6 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, addr)
 }
 
-/// A port that nobody listens on, and that nobody else gets: it stays bound.
-fn closed_port() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket);
-    addr
-}
-
 /// A listener whose queue is full: a dial to it is never answered.
 fn full_listener() -> (Vec<Socket>, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -203,7 +193,7 @@ fn bytes_that_come_with_the_connection_are_read() {
 
 #[test]
 fn a_refused_dial_says_so_in_gos_words() {
-    let addr = closed_port();
+    let addr = util::closed_port();
     let client = Loop::dialing(dial(addr));
     assert_eq!(
         client.failure(),
@@ -455,7 +445,7 @@ fn a_dial_that_reconnects_comes_back_under_the_same_name() {
 
 #[test]
 fn canceling_ends_the_reconnecting() {
-    let addr = closed_port();
+    let addr = util::closed_port();
     let client = Loop::dialing(dial(addr).reconnect(Backoff::new(ms(1), ms(5))));
     let Told::Failed(id, _, _, Some(_)) = client.told() else {
         panic!("refused, to be tried again")
@@ -518,7 +508,7 @@ fn dials_in_every_way_leave_no_descriptor_behind() {
 fn leave_none_behind() {
     let (listener, addr) = listener();
     let (_held, full) = full_listener();
-    let refused = closed_port();
+    let refused = util::closed_port();
     let client = Loop::start(config(|config| config.linger = ms(50)), Vec::new());
     let before = util::open_descriptors();
     for _ in 0..20 {

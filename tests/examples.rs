@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[cfg(target_os = "linux")]
 use program::resident;
-use program::{PATIENCE, Program, closed_port, example, full_listener, listening};
+use program::{PATIENCE, Program, example, full_listener, listening};
 #[cfg(target_os = "linux")]
 use util::MIB;
 use util::connect;
@@ -224,7 +224,7 @@ fn happening(line: &str) -> Option<&str> {
 #[test]
 fn dial_prints_one_line_for_each_address_in_turn() {
     let (listener, open) = listener();
-    let closed = closed_port();
+    let closed = util::closed_port();
     let (_held, full) = full_listener();
     let name = format!("localhost:{}", open.port());
     let (open, closed, full) = (open.to_string(), closed.to_string(), full.to_string());
@@ -268,7 +268,7 @@ fn dial_ends_well_if_all_of_them_are_connected() {
 #[test]
 fn dial_fails_if_one_of_them_is_refused() {
     let (_listener, open) = listener();
-    let closed = closed_port();
+    let closed = util::closed_port();
     let end = Program::start("dial", &[&closed.to_string(), &open.to_string()]).end();
     assert_eq!(
         (end.code, end.err.as_str()),

@@ -17,7 +17,7 @@ use std::ptr::null_mut;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use program::{PATIENCE, Program, accept, closed_port, listening};
+use program::{PATIENCE, Program, accept, listening};
 use util::connect;
 
 /// Those that serve, and what starts them as servers.
@@ -39,7 +39,7 @@ fn with<'a>(args: &[&'a str], last: &'a str) -> Vec<&'a str> {
 
 #[test]
 fn a_client_without_its_server_says_so_in_one_line_and_ends_with_status_1() {
-    let closed = closed_port().to_string();
+    let closed = util::closed_port().to_string();
     let line = format!("dial tcp {closed}: connect: connection refused\n");
     for (name, args) in [
         ("daytime", with(&["client"], &closed)),

@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
 use util::PATIENCE;
 use windlass::sim::{Call, Remote, World};
 use windlass::{
@@ -217,7 +216,7 @@ fn only_the_want_of_a_port_makes_a_dial_connect_again() {
 // Go's texts of dials: refused, with and without an end of our own.
 #[test]
 fn a_dial_that_the_system_refuses_names_both_ends_that_were_asked_for() {
-    let refused = closed_port();
+    let refused = util::closed_port();
     let from = |local: &str| Dial::from(refused).local_addr(local.parse::<SocketAddr>().unwrap());
     let rows = [
         (
@@ -461,16 +460,6 @@ fn assert_well_formed(error: &Error, op: Op, says: &str) {
         _ => Recovery::GiveUp,
     };
     assert_eq!(error.recovery(), expected, "{says}");
-}
-
-/// A port that nobody listens on, and that nobody else gets: it stays bound.
-fn closed_port() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket);
-    addr
 }
 
 /// What is told of a dial on a real kernel.

@@ -1016,3 +1016,13 @@ pub fn set_descriptor_limit(soft: libc::rlim_t) {
     let answer = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
     assert_eq!(answer, 0, "setrlimit");
 }
+
+/// A port that nobody listens on, and that nobody else gets: it stays bound.
+pub fn closed_port() -> SocketAddr {
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
+}

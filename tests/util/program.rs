@@ -203,16 +203,6 @@ pub fn accept(listener: &TcpListener) -> TcpStream {
     client
 }
 
-/// A port that nobody listens on, and that nobody else gets: it stays bound.
-pub fn closed_port() -> SocketAddr {
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&any.into()).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    std::mem::forget(socket);
-    address
-}
-
 /// A listener whose queue is full: whoever dials it is not answered.
 pub fn full_listener() -> (Vec<Socket>, SocketAddr) {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
