@@ -58,6 +58,43 @@ pub(crate) struct Connection {
     bytes_written: u64,
 }
 
+/// What a connection that is over still holds: its descriptor, and what decides how it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Remains {
+    fd: Fd,
+    flags: Flags,
+}
+
+impl Remains {
+    #[inline]
+    pub(crate) fn close(self, engine: &mut Engine) {
+        let ordinary = self.fd != GIVEN_AWAY && !self.flags.has(Flags::ENDS_WITH_CARE);
+        if ordinary && !fault!(DescriptorLeaked) && !fault!(DescriptorClosedTwice) {
+            engine.kernel.close_stream(self.fd);
+        } else {
+            self.close_with_care(engine);
+        }
+    }
+
+    #[inline(never)]
+    fn close_with_care(self, engine: &mut Engine) {
+        if self.fd == GIVEN_AWAY || fault!(DescriptorLeaked) {
+            return;
+        }
+        if fault!(DescriptorClosedTwice) {
+            engine.kernel.close(self.fd);
+        }
+        if self.flags.has(Flags::ADOPTED) {
+            engine.kernel.deregister(self.fd);
+        }
+        if self.flags.has(Flags::RESET) {
+            engine.kernel.reset(self.fd);
+        } else {
+            engine.kernel.close(self.fd);
+        }
+    }
+}
+
 /// Ten thousand of them are mostly idle.
 const _: () = assert!(size_of::<Connection>() == 88 && size_of::<Option<Connection>>() == 88);
 
@@ -345,6 +382,7 @@ impl Connection {
     // The ready list and its siblings.
 
     /// Puts the connection on the ready list: it has work that nobody will announce.
+    #[inline(never)]
     pub(crate) fn make_ready(&mut self, engine: &mut Engine) {
         if !self.has(Flags::IN_READY) && !self.is_dead() {
             self.set(Flags::IN_READY);
@@ -354,8 +392,16 @@ impl Connection {
 
     /// Sees to it that the connection is flushed this turn: after its callback if that is
     /// running, else in the turn's flush step.
+    #[inline]
     fn touch(&mut self, engine: &mut Engine) {
-        if engine.current != self.token && !self.has(Flags::IN_UNFLUSHED) {
+        if engine.current != self.token {
+            self.be_flushed(engine);
+        }
+    }
+
+    #[inline(never)]
+    fn be_flushed(&mut self, engine: &mut Engine) {
+        if !self.has(Flags::IN_UNFLUSHED) {
             self.set(Flags::IN_UNFLUSHED);
             engine.unflushed.push(self.token);
         }
@@ -422,12 +468,12 @@ impl Connection {
 
     /// Ends a plain connection whose handler has closed it when it was told of the end, if there
     /// is nothing to be sent any more. `false`: there is more to see to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_plain(&mut self, engine: &mut Engine) -> bool {
         let over = self.flags.is(Flags::OVER) && self.out.is_none() && engine.gather.is_empty();
         if over {
             engine.current = NOBODY;
-            self.end(CloseReason::Eof, engine);
+            self.end_now(CloseReason::Eof, engine);
         }
         over
     }
@@ -1305,12 +1351,18 @@ impl Connection {
     }
 
     /// As the application closes: for the reason that a plain `close()` has at this moment.
+    #[inline]
     pub(crate) fn close_here(&mut self, engine: &mut Engine) {
         if self.has(Flags::EOF) && self.is_open() {
             self.set(Flags::CLOSING);
             self.set(Flags::AFTER_EOF);
             return self.begin_to_close(engine);
         }
+        self.close_locally(engine);
+    }
+
+    #[inline(never)]
+    fn close_locally(&mut self, engine: &mut Engine) {
         let reason = self.local_reason(engine);
         self.close(reason, engine);
     }
@@ -1329,6 +1381,7 @@ impl Connection {
         self.begin_to_close(engine);
     }
 
+    #[inline]
     fn begin_to_close(&mut self, engine: &mut Engine) {
         engine.stop_gathering(self.token);
         self.touch(engine);
@@ -1407,13 +1460,16 @@ impl Connection {
     /// The connection is over, for this reason; `on_close` follows at the end of this turn.
     fn end(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_dead() {
-            self.set(Flags::DEAD);
             engine.stop_gathering(self.token);
-            engine.closing.push_back(Ending {
-                token: self.token,
-                reason,
-            });
+            self.end_now(reason, engine);
         }
+    }
+
+    #[inline(always)]
+    fn end_now(&mut self, reason: CloseReason, engine: &mut Engine) {
+        self.set(Flags::DEAD);
+        let token = self.token;
+        engine.closing.push_back(Ending { token, reason });
     }
 
     /// What follows every callback, and every piece of work: flush, then FIN or the end,
@@ -1513,14 +1569,30 @@ impl Connection {
         Ok(fd)
     }
 
-    /// Gives everything back and says how it ended. What is left is a husk, to be dropped.
+    /// How it ended. What is left is a husk, to be dropped, and a descriptor.
+    #[inline]
     pub(crate) fn retire(&mut self, reason: CloseReason, engine: &mut Engine) -> Closed {
-        engine.freed = true;
-        let mut unsent = if self.out.is_some() {
-            self.retire_output(engine)
+        let holds_more = self.out.is_some() || self.cold.is_some() || self.entry.is_some();
+        let (unread, unsent) = if holds_more {
+            self.give_back(engine)
         } else {
-            0
+            (0, 0)
         };
+        Closed {
+            id: self.id(),
+            reason,
+            bytes_read: self.bytes_read,
+            bytes_written: self.bytes_written,
+            unread,
+            unsent,
+        }
+    }
+
+    /// Gives everything back but the descriptor; answers how many bytes nobody has read, and how
+    /// many the kernel never took.
+    #[inline(never)]
+    fn give_back(&mut self, engine: &mut Engine) -> (u64, u64) {
+        let mut unsent = self.retire_output(engine);
         let mut unread = 0;
         if let Some(cold) = &mut self.cold {
             if let Some(layered) = cold.layered.take() {
@@ -1531,15 +1603,7 @@ impl Connection {
         if let Some(entry) = self.entry.take() {
             engine.wheel.cancel(entry);
         }
-        self.give_descriptor_back(engine);
-        Closed {
-            id: self.id(),
-            reason,
-            bytes_read: self.bytes_read,
-            bytes_written: self.bytes_written,
-            unread,
-            unsent,
-        }
+        (unread, unsent)
     }
 
     /// Answers how many bytes the kernel never took.
@@ -1573,20 +1637,12 @@ impl Connection {
         unread
     }
 
-    fn give_descriptor_back(&self, engine: &mut Engine) {
-        if self.fd == GIVEN_AWAY || fault!(DescriptorLeaked) {
-            return;
-        }
-        if fault!(DescriptorClosedTwice) {
-            engine.kernel.close(self.fd);
-        }
-        if self.has(Flags::ADOPTED) {
-            engine.kernel.deregister(self.fd);
-        }
-        if self.has(Flags::RESET) {
-            engine.kernel.reset(self.fd);
-        } else {
-            engine.kernel.close(self.fd);
+    /// What is to be closed when nothing else is left, and how.
+    #[inline]
+    pub(crate) fn remains(&self) -> Remains {
+        Remains {
+            fd: self.fd,
+            flags: self.flags,
         }
     }
 

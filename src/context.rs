@@ -411,6 +411,7 @@ impl<'a> Conn<'a> {
     /// [`Config::linger`](crate::Config::linger) and
     /// [`Config::drain_limit`](crate::Config::drain_limit). From now on the only callback
     /// is `on_close`. A second call does nothing.
+    #[inline]
     pub fn close(&mut self) {
         self.with((), |conn, engine| conn.close_here(engine));
     }
@@ -667,6 +668,7 @@ impl<'a> Conn<'a> {
 
     /// Slots are freed when no view exists, so the connection is there; `gone` is for the
     /// compiler, and harmless.
+    #[inline]
     fn with<R>(&mut self, gone: R, act: impl FnOnce(&mut Connection, &mut Engine) -> R) -> R {
         let Core { conns, engine, .. } = &mut *self.cx.core;
         match conns.get_mut(self.token) {

@@ -162,13 +162,8 @@ impl Core {
 
     /// Takes a connection out of the loop, with its timers, and gives back all that it held.
     /// Nobody finds it from here on.
+    #[inline(always)]
     pub(crate) fn retire_conn(&mut self, token: Token, reason: CloseReason) -> Option<Retired> {
-        let timers = self.conns.get_mut(token)?.take_timers();
-        if let Some(timers) = timers.filter(|_| !fault!(TimerOutlives)) {
-            for timer in timers {
-                self.cancel_timer(timer);
-            }
-        }
         let Self {
             conns,
             listeners,
@@ -181,13 +176,33 @@ impl Core {
         {
             listener.open -= usize::from(!fault!(ListenerCountKept));
         }
+        let timers = conn.take_timers();
         let retired = Retired {
             owner: conn.owner,
             origin: conn.origin,
             closed: conn.retire(reason, engine),
         };
+        let remains = conn.remains();
         conns.vacate(token);
+        engine.freed = true;
+        remains.close(engine);
+        if let Some(timers) = timers {
+            self.cancel_timers(timers);
+        }
         Some(retired)
+    }
+
+    /// The same of one that nobody is told of.
+    #[inline(never)]
+    pub(crate) fn drop_conn(&mut self, token: Token) {
+        self.retire_conn(token, CloseReason::Local);
+    }
+
+    #[inline(never)]
+    fn cancel_timers(&mut self, timers: Vec<TimerId>) {
+        for timer in timers.into_iter().filter(|_| !fault!(TimerOutlives)) {
+            self.cancel_timer(timer);
+        }
     }
 
     /// The wheel has let go of this timer: it fires, or its connection is gone.

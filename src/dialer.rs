@@ -992,7 +992,7 @@ impl Core {
         if fault!(AttemptNotClosed) {
             return self.conns.vacate(conn);
         }
-        self.retire_conn(conn, CloseReason::Local);
+        self.drop_conn(conn);
     }
 }
 

@@ -343,10 +343,16 @@ impl Engine {
     }
 
     /// A connection is over, of which its `on_close` will tell.
+    #[inline]
     pub(crate) fn note_end(&mut self, token: Token, reason: &CloseReason) {
-        if self.traced
-            && let Some(kernel) = self.kernel.sim()
-        {
+        if self.traced {
+            self.trace_end(token, reason);
+        }
+    }
+
+    #[inline(never)]
+    fn trace_end(&mut self, token: Token, reason: &CloseReason) {
+        if let Some(kernel) = self.kernel.sim() {
             kernel.connection_ends(token, reason);
         }
     }

@@ -526,6 +526,16 @@ pub enum CloseReason {
     Detached,
 }
 
+impl CloseReason {
+    /// Drops it. Most hold nothing, which is known without going through all that might.
+    #[inline]
+    pub(crate) fn let_go(self) {
+        if matches!(self, Self::Eof | Self::Local | Self::Reset) {
+            std::mem::forget(self);
+        }
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -96,6 +96,9 @@ impl Flags {
     /// when ours is closed, and in the way of whoever gets its number.
     pub(crate) const ADOPTED: Self = Self(1 << 31);
 
+    /// Closing the descriptor is not all that ends such a connection.
+    pub(crate) const ENDS_WITH_CARE: Self = Self(Self::RESET.0 | Self::ADOPTED.0);
+
     /// What settling may have to act on, beside queued output.
     pub(crate) const UNSETTLED: Self =
         Self(Self::IN_UNFLUSHED.0 | Self::CLOSING.0 | Self::FIN_ASKED.0 | Self::FIN_SENT.0);
@@ -260,6 +263,7 @@ mod tests {
             (F::UNUSUAL_OUTPUT, &unusual),
             (F::MESSAGES, &[F::RECORDS, F::UNIX]),
             (F::ENDED, &ended),
+            (F::ENDS_WITH_CARE, &[F::RESET, F::ADOPTED]),
         ] {
             assert_eq!(members(group), bits(named));
         }

@@ -538,9 +538,20 @@ impl<H: Handler> Reactor<H> {
         // Only the long way times callbacks.
         let short = !self.core.engine.times_callbacks;
         for &event in progress.left.by_ref() {
-            if !(short && self.exchange(event, &mut progress.offered)) {
+            let done = short && self.serve_shortly(event, &mut progress.offered);
+            if !done {
                 self.serve_event(event);
             }
+        }
+    }
+
+    /// The short ways. `false`: this event has to go the long way, and nothing was done.
+    #[inline(always)]
+    fn serve_shortly(&mut self, event: Event, offered: &mut usize) -> bool {
+        if event.ready.is_plain_read() {
+            self.exchange(event, offered)
+        } else {
+            event.ready.is_last_read() && self.take_leave(event, offered)
         }
     }
 
@@ -551,7 +562,7 @@ impl<H: Handler> Reactor<H> {
     /// there is nothing else to do. What turns up in between goes on there.
     #[inline]
     fn exchange(&mut self, event: Event, offered: &mut usize) -> bool {
-        let Event { token, ready } = event;
+        let token = event.token;
         let Self {
             handler,
             sessions,
@@ -566,9 +577,6 @@ impl<H: Handler> Reactor<H> {
         };
         if !conn.is_plain() || engine.pressed {
             return false;
-        }
-        if !ready.is_plain_read() {
-            return self.take_leave(event, offered);
         }
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return false;
@@ -639,10 +647,7 @@ impl<H: Handler> Reactor<H> {
     /// receive, one callback, and mostly the end.
     #[inline(never)]
     fn take_leave(&mut self, event: Event, offered: &mut usize) -> bool {
-        let Event { token, ready } = event;
-        if !ready.is_last_read() {
-            return false;
-        }
+        let token = event.token;
         let Self {
             handler,
             sessions,
@@ -654,6 +659,9 @@ impl<H: Handler> Reactor<H> {
         let Some(conn) = conns.get_mut(token) else {
             return false;
         };
+        if !conn.is_plain() || engine.pressed {
+            return false;
+        }
         let Some(Some(session)) = sessions.get_mut(token.index()) else {
             return false;
         };
@@ -1267,7 +1275,7 @@ impl<H: Handler> Reactor<H> {
         if fault!(RefusedNotClosed) {
             return self.core.conns.vacate(token);
         }
-        self.core.retire_conn(token, CloseReason::Local);
+        self.core.drop_conn(token);
     }
 
     /// Before anybody is accepted, if that time had run out when this turn began.
@@ -1583,6 +1591,7 @@ impl<H: Handler> Reactor<H> {
         self.core.unpark();
     }
 
+    #[inline]
     fn deliver_close(&mut self, token: Token, reason: CloseReason) {
         let Self {
             handler,
@@ -1619,6 +1628,7 @@ impl<H: Handler> Reactor<H> {
         if origin.kind() == Some(Kind::Dial) {
             core.dialed_ended(origin, closed.id);
         }
+        closed.reason.let_go();
     }
 
     // For the simulated world.

@@ -775,6 +775,15 @@ impl AnyKernel {
         }
     }
 
+    /// As [`Kernel::close`], of a stream: nothing but its descriptor is known of one.
+    #[inline]
+    pub(crate) fn close_stream(&mut self, fd: Fd) {
+        match self {
+            Self::System(_) => os::close(fd),
+            Self::Other(kernel) => kernel.close(fd),
+        }
+    }
+
     pub(crate) fn as_mut(&mut self) -> &mut (dyn Kernel + 'static) {
         match self {
             Self::System(kernel) => kernel.as_mut(),

@@ -516,9 +516,7 @@ impl Kernel for OsKernel {
 
     fn close(&mut self, fd: Fd) {
         self.packets.forget(fd);
-        // SAFETY: `close` touches no memory of ours. The number is the caller's to close:
-        // verbs hand out each open descriptor once, and its keeper closes it once.
-        let _ = unsafe { libc::close(fd.0) };
+        close(fd);
     }
 
     fn reset(&mut self, fd: Fd) {
@@ -570,6 +568,14 @@ impl AsFd for Fd {
         // because a verb that fails answers an error instead.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
+}
+
+/// Closes what is no datagram socket, of which more would have to be forgotten.
+#[inline]
+pub(super) fn close(fd: Fd) {
+    // SAFETY: `close` touches no memory of ours. The number is the caller's to close: verbs hand
+    // out each open descriptor once, and its keeper closes it once.
+    let _ = unsafe { libc::close(fd.0) };
 }
 
 // The two calls that each request makes; they need nothing that is the loop's. Each has a form
