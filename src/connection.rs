@@ -24,6 +24,7 @@ use crate::flags::Flags;
 use crate::handler::{Closed, Deadline};
 use crate::input::Leftover;
 use crate::kernel::{Errno, Event, Fd, MAX_FDS, MAX_PARTS, Moved, PeerCred, Readiness, Transport};
+use crate::listener::Terms;
 use crate::messages::Messages;
 use crate::outbound::{Level, Outbound};
 use crate::peer::{Peer, Remote};
@@ -191,6 +192,45 @@ impl Connection {
             bytes_read: 0,
             bytes_written: 0,
         }
+    }
+
+    /// The client that was accepted last.
+    #[inline]
+    pub(crate) fn accepted(token: Token, fd: Fd, terms: Terms, engine: &mut Engine) -> Self {
+        let Terms {
+            listener,
+            owner,
+            transport,
+            ..
+        } = terms;
+        let remote = engine.kernel.client();
+        Self::new(token, fd, remote, transport, listener, owner, engine)
+    }
+
+    /// An accepted connection begins to be reported on.
+    #[inline]
+    pub(crate) fn register(&mut self, engine: &mut Engine) {
+        if self.is_dead() {
+            return;
+        }
+        if let Err(errno) = engine.kernel.register_stream(self.fd, self.token) {
+            return self.not_registered(errno, engine);
+        }
+        self.set(Flags::REGISTERED);
+        if engine.stopping() {
+            self.set(Flags::SHUTDOWN);
+            self.make_ready(engine);
+        }
+        self.arm_new(engine);
+        self.settle(engine);
+    }
+
+    #[inline(never)]
+    fn not_registered(&mut self, errno: Errno, engine: &mut Engine) {
+        let peer = Some(self.peer().into());
+        let network = Some(self.network());
+        let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
+        self.die(CloseReason::Io(error), engine);
     }
 
     fn set_peer(&mut self, peer: Addr, engine: &mut Engine) {

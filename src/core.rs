@@ -148,6 +148,21 @@ impl Core {
         true
     }
 
+    /// What the listener's connections get between wire and handler.
+    #[inline(never)]
+    pub(crate) fn begin_layer(&mut self, conn: Token, listener: Token) {
+        let Self {
+            conns,
+            listeners,
+            engine,
+            ..
+        } = self;
+        let layers = listeners.get(listener).and_then(|it| it.layers.clone());
+        if let (Some(conn), Some(layers)) = (conns.get_mut(conn), layers) {
+            conn.begin_layer(&layers, engine);
+        }
+    }
+
     /// The callback has returned: what it wrote to its own connection leaves.
     #[inline]
     pub(crate) fn end_callback(&mut self) {

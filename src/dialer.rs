@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::core::Core;
 use crate::endpoint::{Endpoint, dial_candidates};
 use crate::engine::{Engine, nanos};
-use crate::error::{Cause, CloseReason, Error, Op, Place};
+use crate::error::{Cause, Error, Op, Place};
 use crate::faults::fault;
 use crate::fd::{self, Connecting};
 use crate::flags::Flags;

@@ -15,13 +15,12 @@ use libc as c;
 use crate::address::Addr;
 use crate::faults::fault;
 use crate::kernel::{Batch, Came, Errno, Fd, Kernel, Message, Moved, Packet};
-use crate::peer::Remote;
 
 /// What one attempt to accept came to.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Accepted {
-    /// A connection, and who is at its other end.
-    Conn(Fd, Remote),
+    /// A connection. The kernel knows who is at its other end.
+    Conn(Fd),
     /// The queue is empty; the kernel will announce the next client.
     Empty,
     /// That client is gone; others may wait behind it. Counts against the budget.
@@ -134,13 +133,22 @@ pub(crate) fn connected(kernel: &mut dyn Kernel, fd: Fd) -> Verdict {
 
 /// One accept, with signals retried.
 pub(crate) fn accept(kernel: &mut dyn Kernel, listener: Fd) -> Accepted {
-    loop {
-        match kernel.accept_packed(listener) {
-            Ok((fd, peer)) => return Accepted::Conn(fd, peer),
-            Err(Errno(c::EINTR)) => {}
-            Err(errno) => return after_accept(errno),
+    match kernel.take_client(listener) {
+        Ok(fd) => Accepted::Conn(fd),
+        Err(errno) => accept_again(errno, kernel, listener),
+    }
+}
+
+/// What an accept that failed came to, with signals retried.
+pub(crate) fn accept_again(first: Errno, kernel: &mut dyn Kernel, listener: Fd) -> Accepted {
+    let mut failed = first;
+    while failed == Errno(c::EINTR) {
+        match kernel.take_client(listener) {
+            Ok(fd) => return Accepted::Conn(fd),
+            Err(errno) => failed = errno,
         }
     }
+    after_accept(failed)
 }
 
 /// The table of accept(2).

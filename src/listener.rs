@@ -31,7 +31,6 @@ use crate::kernel::Transport;
 use crate::kernel::{Errno, Fault, Fd, Interest, Keepalive, ListenSpec, Prepare, StreamOptions};
 use crate::layer::Layers;
 use crate::options::{self, layer_option, owned_text, prepare_option, stream_options};
-use crate::peer::Remote;
 use crate::sources::Named;
 use crate::timer::{Entry, NEVER, Nanos};
 use crate::token::{ListenerId, Owner, Token};
@@ -231,6 +230,7 @@ pub(crate) struct Listener {
     fd: Fd,
     pub(crate) owner: Owner,
     pub(crate) network: Network,
+    transport: Transport,
     pub(crate) addr: Addr,
     pub(crate) backlog: u32,
     policy: Policy,
@@ -282,11 +282,21 @@ struct State {
     parked: bool,
 }
 
+/// What holds for each client of a listener, as long as the listener lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) listener: Token,
+    pub(crate) owner: Owner,
+    pub(crate) transport: Transport,
+    /// Something stands between wire and handler.
+    pub(crate) is_layered: bool,
+}
+
 /// What one step of accepting came to.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A client to admit.
-    Client(Fd, Remote),
+    /// A client to admit. The kernel knows who it is.
+    Client(Fd),
     /// Nothing more this turn; who starts again is arranged.
     Done,
 }
@@ -408,6 +418,7 @@ impl Listener {
             fd,
             owner,
             network,
+            transport: network.transport(),
             addr,
             backlog,
             policy,
@@ -449,8 +460,14 @@ impl Listener {
         self.fd
     }
 
-    pub(crate) fn transport(&self) -> Transport {
-        self.network.transport()
+    /// What holds for each of its clients.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            listener: self.token,
+            owner: self.owner,
+            transport: self.transport,
+            is_layered: self.layers.is_some(),
+        }
     }
 
     /// Whether clients in the queue have good reason to be there: somebody will start
@@ -612,45 +629,73 @@ impl Listener {
 
     /// The next client, or the end of this turn's accepting. `taken` counts what this turn
     /// has tried here, `open` the loop's connections.
+    #[inline]
     pub(crate) fn step(&mut self, taken: &mut u32, open: usize, engine: &mut Engine) -> Step {
         while self.may_accept() {
-            if self.deadline <= engine.clock.nanos {
-                self.make_ready(engine);
-                return Step::Done;
-            }
-            if engine.pressed {
-                return self.park(engine);
-            }
-            if open >= engine.max_connections && !fault!(CapIgnored) {
-                return self.at_cap(engine);
-            }
-            if self.is_full() && !fault!(ListenerCapIgnored) {
-                return self.starve(engine);
-            }
-            if fault!(QueueLeftAtStop) && self.state.stopping {
-                return self.emptied(engine);
-            }
-            if *taken >= self.turn_batch(engine) && !fault!(AcceptBudgetIgnored) {
-                return self.rearm(engine);
+            if self.is_held_up(*taken, open, engine) {
+                return self.hold_up(open, engine);
             }
             *taken += 1;
-            match fd::accept(engine.kernel.as_mut(), self.fd) {
-                Accepted::Lost(errno) if fault!(LossEndsListener) => {
-                    return self.ended(errno, engine);
-                }
-                Accepted::Conn(fd, peer) => return self.accepted(fd, peer, engine),
-                Accepted::Empty => return self.emptied(engine),
-                Accepted::Lost(errno) => {
-                    self.lost(errno, engine);
-                    if self.lost_in_a_row >= config::LOST_IN_A_ROW {
-                        return self.rest_from_losses(errno, engine);
+            match engine.kernel.take_client(self.fd) {
+                Ok(fd) => return self.accepted(fd, engine),
+                Err(errno) => {
+                    if let Some(step) = self.not_accepted(errno, engine) {
+                        return step;
                     }
                 }
-                Accepted::Exhausted(errno) => return self.exhausted(errno, engine),
-                Accepted::Ended(errno) => return self.ended(errno, engine),
             }
         }
         Step::Done
+    }
+
+    /// Whether anything forbids to accept now, or this turn has accepted enough.
+    #[inline]
+    fn is_held_up(&self, taken: u32, open: usize, engine: &Engine) -> bool {
+        self.deadline <= engine.clock.nanos
+            || engine.pressed
+            || (open >= engine.max_connections && !fault!(CapIgnored))
+            || (self.is_full() && !fault!(ListenerCapIgnored))
+            || (fault!(QueueLeftAtStop) && self.state.stopping)
+            || (taken >= self.turn_batch(engine) && !fault!(AcceptBudgetIgnored))
+    }
+
+    /// What is to be done about that, so that somebody starts again.
+    #[inline(never)]
+    fn hold_up(&mut self, open: usize, engine: &mut Engine) -> Step {
+        if self.deadline <= engine.clock.nanos {
+            self.make_ready(engine);
+            return Step::Done;
+        }
+        if engine.pressed {
+            return self.park(engine);
+        }
+        if open >= engine.max_connections && !fault!(CapIgnored) {
+            return self.at_cap(engine);
+        }
+        if self.is_full() && !fault!(ListenerCapIgnored) {
+            return self.starve(engine);
+        }
+        if fault!(QueueLeftAtStop) && self.state.stopping {
+            return self.emptied(engine);
+        }
+        self.rearm(engine)
+    }
+
+    /// An accept has answered no client. `None`: another may.
+    #[inline(never)]
+    fn not_accepted(&mut self, errno: Errno, engine: &mut Engine) -> Option<Step> {
+        match fd::accept_again(errno, engine.kernel.as_mut(), self.fd) {
+            Accepted::Lost(errno) if fault!(LossEndsListener) => Some(self.ended(errno, engine)),
+            Accepted::Conn(fd) => Some(self.accepted(fd, engine)),
+            Accepted::Empty => Some(self.emptied(engine)),
+            Accepted::Lost(errno) => {
+                self.lost(errno, engine);
+                let many = self.lost_in_a_row >= config::LOST_IN_A_ROW;
+                many.then(|| self.rest_from_losses(errno, engine))
+            }
+            Accepted::Exhausted(errno) => Some(self.exhausted(errno, engine)),
+            Accepted::Ended(errno) => Some(self.ended(errno, engine)),
+        }
     }
 
     /// The loop has as many connections as it may. A cap that nobody asked for stands for
@@ -705,21 +750,22 @@ impl Listener {
         }
     }
 
-    fn accepted(&mut self, fd: Fd, peer: Remote, engine: &mut Engine) -> Step {
+    #[inline]
+    fn accepted(&mut self, fd: Fd, engine: &mut Engine) -> Step {
         self.served_in = engine.stats.turns;
         self.burst = self.burst.saturating_add(1);
         self.recovered(engine);
-        self.see_to_options(fd, engine);
-        Step::Client(fd, peer)
+        if !self.inherits {
+            self.see_to_options(fd, engine);
+        }
+        Step::Client(fd)
     }
 
     /// Options are set once on the listener where accepted sockets inherit them. Whether
     /// they do is seen on the first client; if it is one that waited since before they were
     /// set, on a later one: the second, fourth, eighth and so on are looked at.
+    #[inline(never)]
     fn see_to_options(&mut self, fd: Fd, engine: &mut Engine) {
-        if self.inherits {
-            return;
-        }
         let options = &self.policy.options;
         self.without_options = self.without_options.saturating_add(1);
         if self.without_options.is_power_of_two() {
@@ -820,6 +866,7 @@ impl Listener {
         }
     }
 
+    #[inline(never)]
     fn forget_troubles(&mut self, engine: &mut Engine) {
         self.state.troubled = false;
         self.lost_in_a_row = 0;
@@ -865,7 +912,7 @@ impl Listener {
         let before = engine.stats.shed;
         for _ in 0..engine.config.accept_budget {
             match fd::accept(engine.kernel.as_mut(), self.fd) {
-                Accepted::Conn(fd, _) => {
+                Accepted::Conn(fd) => {
                     if !fault!(ShedNotClosed) {
                         engine.kernel.close(fd);
                     }

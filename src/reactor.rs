@@ -25,9 +25,8 @@ use crate::input::Input;
 use crate::kernel::os::OsKernel;
 use crate::kernel::{AnyKernel, Batch, Event, Fd, Interest, Moved, Transport};
 use crate::layer::Layers;
-use crate::listener::{Listen, Step};
+use crate::listener::{Listen, Step, Terms};
 use crate::packet_socket::PacketSocket;
-use crate::peer::Remote;
 use crate::stats::Stats;
 use crate::timer::{NEVER, Nanos};
 use crate::token::{ConnId, DialId, Kind, ListenerId, Owner, SocketId, TimerId, Token, WatchId};
@@ -1166,6 +1165,7 @@ impl<H: Handler> Reactor<H> {
 
     fn accept(&mut self, token: Token) {
         let mut taken = 0;
+        let mut admitted = 0;
         loop {
             let Core {
                 conns,
@@ -1176,8 +1176,13 @@ impl<H: Handler> Reactor<H> {
             let Some(listener) = listeners.get_mut(token) else {
                 return;
             };
+            // Whom the last round has admitted: one look-up serves both.
+            listener.open += std::mem::take(&mut admitted);
             match listener.step(&mut taken, conns.len(), engine) {
-                Step::Client(fd, peer) => self.admit(token, fd, peer),
+                Step::Client(fd) => {
+                    let terms = listener.terms();
+                    admitted = usize::from(self.admit(terms, fd));
+                }
                 Step::Done => break,
             }
         }
@@ -1191,82 +1196,50 @@ impl<H: Handler> Reactor<H> {
         }
     }
 
-    /// Asks the handler whether it wants this client; registers it if so.
-    fn admit(&mut self, listener: Token, fd: Fd, peer: Remote) {
+    /// Asks the handler whether it wants this client; registers it if so. Whether it is admitted.
+    #[inline]
+    fn admit(&mut self, terms: Terms, fd: Fd) -> bool {
         let Self {
             handler,
             sessions,
             core,
             ..
         } = self;
-        let (owner, transport) = core.listeners.get(listener).map_or_else(
-            || (Owner::default(), Transport::Stream),
-            |listener| (listener.owner, listener.transport()),
-        );
-        let id = ListenerId::new(listener);
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns
-            .insert(|token| Connection::new(token, fd, peer, transport, listener, owner, engine));
+        let made = conns.insert(|token| Connection::accepted(token, fd, terms, engine));
         let Some(token) = made else {
             engine.stats.refused += 1;
-            return engine.kernel.close(fd);
+            engine.kernel.close(fd);
+            return false;
         };
         make_room(sessions, token);
-        let gathers = transport == Transport::Stream;
+        let gathers = terms.transport == Transport::Stream;
         engine.begin_callback(token, gathers.then_some(engine.gather_most));
+        let id = ListenerId::new(terms.listener);
         let answer = guarded(core, "on_accept", |core| {
-            handler.on_accept(&mut Conn::new(core, owner, token), id)
+            handler.on_accept(&mut Conn::new(core, terms.owner, token), id)
         });
         core.end_callback();
-        match answer {
-            Some(Ok(session)) => {
-                sessions[token.index()] = Some(session);
-                self.register(token, id);
-            }
-            Some(Err(_)) | None => self.refuse(token),
-        }
+        let Some(Ok(session)) = answer else {
+            self.refuse(token);
+            return false;
+        };
+        sessions[token.index()] = Some(session);
+        self.register(token, terms);
+        true
     }
 
-    fn register(&mut self, token: Token, listener: ListenerId) {
-        let Core {
-            conns,
-            listeners,
-            engine,
-            ..
-        } = &mut self.core;
-        let mut layers = None;
-        if let Some(listener) = listeners.get_mut(listener.token()) {
-            listener.open += 1;
-            layers = listener.layers.clone();
+    #[inline]
+    fn register(&mut self, token: Token, terms: Terms) {
+        if terms.is_layered {
+            self.core.begin_layer(token, terms.listener);
         }
+        let Core { conns, engine, .. } = &mut self.core;
         engine.stats.accepted += 1;
-        let Some(conn) = conns.get_mut(token) else {
-            return;
-        };
-        conn.set(Flags::ADMITTED);
-        if let Some(layers) = layers {
-            conn.begin_layer(&layers, engine);
+        if let Some(conn) = conns.get_mut(token) {
+            conn.set(Flags::ADMITTED);
+            conn.register(engine);
         }
-        if conn.is_dead() {
-            return;
-        }
-        if let Err(errno) = engine
-            .kernel
-            .register(conn.fd(), token, Interest::ReadWrite)
-        {
-            let peer = Some(conn.peer().into());
-            let network = Some(conn.network());
-            let error = Error::new(Op::Accept, network, peer, Cause::Errno(errno));
-            conn.die(CloseReason::Io(error), engine);
-            return;
-        }
-        conn.set(Flags::REGISTERED);
-        if engine.stopping() {
-            conn.set(Flags::SHUTDOWN);
-            conn.make_ready(engine);
-        }
-        conn.arm_new(engine);
-        conn.settle(engine);
     }
 
     /// No session, so no `on_close`.

@@ -59,29 +59,34 @@ impl<T: Named> Slots<T> {
     /// `None` when the index space is used up; the caller keeps nothing half-made.
     #[inline]
     pub(crate) fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Option<Token> {
+        if self.free == END {
+            self.grow()?;
+        }
         let index = self.free as usize;
-        let token = match self.slots.get_mut(index) {
-            Some(slot) => {
-                let Slot::Vacant { generation, next } = *slot else {
-                    return None;
-                };
-                self.free = next;
-                let token = Token::new(self.kind, index, generation);
-                *slot = Slot::Held(make(token));
-                token
-            }
-            None => {
-                let index = self.slots.len();
-                if index > MAX_INDEX {
-                    return None;
-                }
-                let token = Token::new(self.kind, index, FIRST_GENERATION);
-                self.slots.push(Slot::Held(make(token)));
-                token
-            }
+        let slot = self.slots.get_mut(index)?;
+        let Slot::Vacant { generation, next } = *slot else {
+            return None;
         };
+        self.free = next;
+        let token = Token::new(self.kind, index, generation);
+        *slot = Slot::Held(make(token));
         self.len += 1;
         Some(token)
+    }
+
+    /// Adds a vacant slot where there is none.
+    #[inline(never)]
+    fn grow(&mut self) -> Option<()> {
+        let index = self.slots.len();
+        if index > MAX_INDEX {
+            return None;
+        }
+        self.slots.push(Slot::Vacant {
+            generation: FIRST_GENERATION,
+            next: END,
+        });
+        self.free = index as u32;
+        Some(())
     }
 
     #[inline]

@@ -563,12 +563,9 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     /// Connections waiting in the accept queue, and the queue's limit. ENOTSUP where the system can't tell.
     fn queue(&mut self, listener: Fd) -> Result<(u32, u32), Errno>;
     /// One connection off the queue: nonblocking, close-on-exec.
-    fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno>;
-    /// The same; who it is in the form that a connection keeps.
-    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
-        let (fd, peer) = self.accept(listener)?;
-        Ok((fd, Remote::from(peer)))
-    }
+    fn take_client(&mut self, listener: Fd) -> Result<Fd, Errno>;
+    /// Who the last one is that was taken, in the form that a connection keeps.
+    fn client(&mut self) -> Remote;
     /// Whether an accepted socket has these options by inheritance. Asked once per listener.
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool;
     /// Sets the options on one socket; the first failure is answered, the rest still tried.
@@ -660,6 +657,12 @@ pub(crate) trait Kernel: fmt::Debug + Send {
     }
 
     #[cfg(test)]
+    fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
+        let fd = self.take_client(listener)?;
+        Ok((fd, self.client().into()))
+    }
+
+    #[cfg(test)]
     fn read(&mut self, fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
         self.recv(fd, buffer).result()
     }
@@ -729,6 +732,33 @@ impl AnyKernel {
         match self {
             Self::System(kernel) => kernel.since_epoch(),
             Self::Other(kernel) => kernel.nanos(),
+        }
+    }
+
+    /// As [`Kernel::take_client`].
+    #[inline(always)]
+    pub(crate) fn take_client(&mut self, listener: Fd) -> Result<Fd, Errno> {
+        match self {
+            Self::System(kernel) => kernel.next_client(listener),
+            Self::Other(kernel) => kernel.take_client(listener),
+        }
+    }
+
+    /// As [`Kernel::client`].
+    #[inline(always)]
+    pub(crate) fn client(&mut self) -> Remote {
+        match self {
+            Self::System(kernel) => kernel.last_client(),
+            Self::Other(kernel) => kernel.client(),
+        }
+    }
+
+    /// As [`Kernel::register`], of a stream.
+    #[inline(always)]
+    pub(crate) fn register_stream(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+        match self {
+            Self::System(kernel) => kernel.add_stream(fd, token),
+            Self::Other(kernel) => kernel.register(fd, token, Interest::ReadWrite),
         }
     }
 

@@ -113,9 +113,11 @@ pub(crate) struct OsKernel {
     waker: Arc<OsWaker>,
     resolver: Resolver,
     packets: packets::Table,
-    /// Where the system writes who has been accepted.
+    /// Who was accepted last, as the system wrote it.
     #[cfg(not(target_os = "macos"))]
-    accepted: names::Name,
+    client: names::Client,
+    #[cfg(target_os = "macos")]
+    client: Addr,
     random: SplitMix,
 }
 
@@ -142,7 +144,9 @@ impl OsKernel {
             waker,
             packets: packets::Table::default(),
             #[cfg(not(target_os = "macos"))]
-            accepted: names::Name::default(),
+            client: names::Client::default(),
+            #[cfg(target_os = "macos")]
+            client: Addr::Unix(UnixAddr::UNNAMED),
             random: SplitMix::seeded(),
         })
     }
@@ -167,6 +171,46 @@ impl OsKernel {
         self.buffer.tell(events);
         self.grow(events.len());
         Ok(())
+    }
+
+    /// As [`Kernel::take_client`].
+    #[cfg(not(target_os = "macos"))]
+    #[inline(always)]
+    pub(super) fn next_client(&mut self, listener: Fd) -> Result<Fd, Errno> {
+        sockets::accept4(listener, &mut self.client)
+    }
+
+    #[cfg(target_os = "macos")]
+    pub(super) fn next_client(&mut self, listener: Fd) -> Result<Fd, Errno> {
+        let (socket, peer) = sockets::accept_stream(&SockRef::from(&listener)).map_err(errno)?;
+        // An empty address is answered if the peer has gone already. Returning here closes the
+        // socket.
+        self.client = to_addr(&peer).ok_or(Errno(libc::ECONNABORTED))?;
+        Ok(Fd(socket.into_raw_fd()))
+    }
+
+    /// As [`Kernel::client`].
+    #[cfg(not(target_os = "macos"))]
+    #[inline(always)]
+    pub(super) fn last_client(&self) -> Remote {
+        self.client.remote()
+    }
+
+    #[cfg(target_os = "macos")]
+    pub(super) fn last_client(&self) -> Remote {
+        Remote::from(self.client.clone())
+    }
+
+    /// As [`Kernel::register`], of a stream.
+    #[cfg(target_os = "linux")]
+    #[inline]
+    pub(super) fn add_stream(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+        epoll::add_stream(&self.poll, fd, token)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn add_stream(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+        self.register(fd, token, Interest::ReadWrite)
     }
 
     #[inline]
@@ -328,23 +372,12 @@ impl Kernel for OsKernel {
         sockets::accept_queue(listener)
     }
 
-    fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
-        let (fd, peer) = self.accept_packed(listener)?;
-        Ok((fd, peer.into()))
+    fn take_client(&mut self, listener: Fd) -> Result<Fd, Errno> {
+        self.next_client(listener)
     }
 
-    #[cfg(not(target_os = "macos"))]
-    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
-        sockets::accept4(listener, &mut self.accepted)
-    }
-
-    #[cfg(target_os = "macos")]
-    fn accept_packed(&mut self, listener: Fd) -> Result<(Fd, Remote), Errno> {
-        let (socket, peer) = sockets::accept_stream(&SockRef::from(&listener)).map_err(errno)?;
-        // An empty address is answered if the peer has gone already. Returning here closes the
-        // socket.
-        let peer = to_addr(&peer).ok_or(Errno(libc::ECONNABORTED))?;
-        Ok((Fd(socket.into_raw_fd()), Remote::from(peer)))
+    fn client(&mut self) -> Remote {
+        self.last_client()
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {

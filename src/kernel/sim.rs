@@ -101,6 +101,8 @@ pub(crate) struct SimKernel {
     poller: Poller,
     kept: Kept,
     table: Table,
+    /// Who was accepted last.
+    client: Addr,
     script: Script,
     tally: Tally,
     bell: Arc<Bell>,
@@ -139,6 +141,7 @@ impl SimKernel {
             poller: Poller::new(),
             kept: Kept::default(),
             table: Table::new(),
+            client: Addr::Unix(UnixAddr::UNNAMED),
             script: Script::default(),
             tally: Tally::default(),
             bell: Arc::default(),
@@ -652,14 +655,20 @@ impl Kernel for SimKernel {
         Ok((it.queue.len() as u32, it.limit as u32))
     }
 
-    fn accept(&mut self, listener: Fd) -> Result<(Fd, Addr), Errno> {
+    fn take_client(&mut self, listener: Fd) -> Result<Fd, Errno> {
         self.tally.count(Call::Accept);
         let result = self.try_accept(listener);
         self.note(|| match &result {
             Ok((fd, peer)) => format!("  accept on {listener:?}: {fd:?}, from {peer}"),
             Err(_) => format!("  accept on {listener:?}: {}", Said(&result)),
         });
-        result
+        let (fd, peer) = result?;
+        self.client = peer;
+        Ok(fd)
+    }
+
+    fn client(&mut self) -> crate::peer::Remote {
+        self.client.clone().into()
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {

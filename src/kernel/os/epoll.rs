@@ -3,14 +3,15 @@
 //! Registrations and the wake-up channel are mio's, here as everywhere, and so is what a flag
 //! means. Asked by way of mio, each event is translated twice, by six questions that mio answers
 //! by a call each; most events say no more than that bytes have come, which is one comparison.
+//! The one registration made here is that of a stream, which each short connection needs.
 //!
 //! Knows neither what a token stands for nor who waits.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::Readiness;
-use crate::kernel::Event;
+use super::{Readiness, check};
+use crate::kernel::{Errno, Event, Fd};
 use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
@@ -29,6 +30,22 @@ const _: () = assert!(IN == Readiness::READABLE.0 as u32 && OUT == Readiness::WR
 const LAST: u32 = IN | OUT | RDHUP;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
+
+/// What a stream is registered for: both directions, the peer's FIN, and urgent data, since a
+/// read that stops at its mark has not drained the socket.
+const STREAM: u32 = IN | OUT | RDHUP | PRI | libc::EPOLLET as u32;
+
+/// Registers a stream, as mio would.
+#[inline]
+pub(super) fn add_stream(poll: &mio::Poll, fd: Fd, token: Token) -> Result<(), Errno> {
+    let mut event = libc::epoll_event {
+        events: STREAM,
+        u64: token.bits(),
+    };
+    let event = &raw mut event;
+    // SAFETY: `event` points to one that lives across the call, which only reads it.
+    check(unsafe { libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.0, event) })
+}
 
 /// What a wait has brought, as the kernel wrote it.
 #[derive(Debug)]

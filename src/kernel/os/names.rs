@@ -111,35 +111,6 @@ impl Name {
         }
     }
 
-    /// Who has been accepted, the address being of that length: packed if it can be.
-    #[cfg(not(target_os = "macos"))]
-    #[inline]
-    pub(super) fn remote(&self, length: libc::socklen_t) -> Option<Remote> {
-        let has = |bytes: usize| length as usize >= bytes;
-        match libc::c_int::from(self.0.ss_family) {
-            libc::AF_INET if has(size_of::<libc::sockaddr_in>()) => {
-                // SAFETY: as in `ip`.
-                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in>() };
-                let ip = addr.sin_addr.s_addr.to_ne_bytes();
-                let port = u16::from_be(addr.sin_port);
-                Some(Remote::Packed(Peer::of_v4(ip, port)))
-            }
-            libc::AF_INET6 if has(size_of::<libc::sockaddr_in6>()) => {
-                // SAFETY: as in `ip`.
-                let addr = unsafe { &*self.as_ptr().cast::<libc::sockaddr_in6>() };
-                if addr.sin6_scope_id != 0 {
-                    return self.ip(length).map(Remote::from);
-                }
-                let port = u16::from_be(addr.sin6_port);
-                Some(Remote::Packed(Peer::of_v6(addr.sin6_addr.s6_addr, port)))
-            }
-            _ => {
-                let name = self.unix(length)?;
-                Some(Remote::Unpacked(Addr::Unix(UnixAddr::from_bytes(name))))
-            }
-        }
-    }
-
     /// The name of the Unix socket that the system wrote, the address being of that length.
     pub(super) fn unix(&self, length: libc::socklen_t) -> Option<&[u8]> {
         if libc::c_int::from(self.0.ss_family) != libc::AF_UNIX {
@@ -183,6 +154,73 @@ impl Name {
             );
         }
         length
+    }
+}
+
+/// Who has been accepted, as the system wrote it.
+#[cfg(not(target_os = "macos"))]
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    name: Name,
+    length: libc::socklen_t,
+}
+
+#[cfg(not(target_os = "macos"))]
+impl Client {
+    /// Where the next one is written, and how long the name is. What is there is no address any
+    /// more.
+    #[inline]
+    pub(super) fn to_be_written(&mut self) -> (&mut Name, &mut libc::socklen_t) {
+        self.name.clear();
+        self.length = Name::ROOM;
+        (&mut self.name, &mut self.length)
+    }
+
+    fn family(&self) -> libc::c_int {
+        libc::c_int::from(self.name.0.ss_family)
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        self.length as usize >= bytes
+    }
+
+    /// Whether it is an address of which [`remote`](Self::remote) knows what it says.
+    #[inline]
+    pub(super) fn is_known(&self) -> bool {
+        match self.family() {
+            libc::AF_INET => self.has(size_of::<libc::sockaddr_in>()),
+            libc::AF_INET6 => self.has(size_of::<libc::sockaddr_in6>()),
+            family => family == libc::AF_UNIX,
+        }
+    }
+
+    /// Packed if it can be.
+    #[inline(always)]
+    pub(super) fn remote(&self) -> Remote {
+        if self.family() == libc::AF_INET && self.has(size_of::<libc::sockaddr_in>()) {
+            // SAFETY: as in `ip`.
+            let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in>() };
+            let ip = addr.sin_addr.s_addr.to_ne_bytes();
+            return Remote::Packed(Peer::of_v4(ip, u16::from_be(addr.sin_port)));
+        }
+        self.remote_elsewhere()
+    }
+
+    #[inline(never)]
+    fn remote_elsewhere(&self) -> Remote {
+        if self.family() == libc::AF_INET6 && self.has(size_of::<libc::sockaddr_in6>()) {
+            // SAFETY: as in `ip`.
+            let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in6>() };
+            if addr.sin6_scope_id == 0 {
+                let port = u16::from_be(addr.sin6_port);
+                return Remote::Packed(Peer::of_v6(addr.sin6_addr.s6_addr, port));
+            }
+        }
+        let addr = self.name.ip(self.length).unwrap_or_else(|| {
+            let name = self.name.unix(self.length).unwrap_or_default();
+            Addr::Unix(UnixAddr::from_bytes(name))
+        });
+        Remote::from(addr)
     }
 }
 

@@ -13,14 +13,12 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 #[cfg(not(target_os = "macos"))]
 use super::last_errno;
 #[cfg(not(target_os = "macos"))]
-use super::names::Name;
+use super::names::Client;
 use super::names::{canonical, own_addr, sock_addr};
 use super::options::apply_to;
 use super::{fault, option};
 use crate::address::Addr;
 use crate::kernel::{DialSpec, Errno, Fault, Fd, ListenSpec, Prepare, Transport};
-#[cfg(not(target_os = "macos"))]
-use crate::peer::Remote;
 
 const LOG_TARGET: &str = super::LOG_TARGET;
 
@@ -189,26 +187,32 @@ fn is_listening(socket: &Socket) -> io::Result<bool> {
 
 /// One system call: address, nonblocking and close-on-exec come with the connection.
 #[cfg(not(target_os = "macos"))]
-pub(super) fn accept4(listener: Fd, name: &mut Name) -> Result<(Fd, Remote), Errno> {
+#[inline(always)]
+pub(super) fn accept4(listener: Fd, client: &mut Client) -> Result<Fd, Errno> {
     const FLAGS: libc::c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    name.clear();
-    let mut length = Name::ROOM;
+    let (name, length) = client.to_be_written();
     // SAFETY: `length` bytes may be written behind the first pointer, and `length` is live.
     let fd = unsafe {
         let room = name.as_mut_ptr().cast::<libc::sockaddr>();
-        libc::accept4(listener.0, room, &raw mut length, FLAGS)
+        libc::accept4(listener.0, room, length, FLAGS)
     };
+    if fd >= 0 && client.is_known() {
+        Ok(Fd(fd))
+    } else {
+        Err(not_accepted(fd))
+    }
+}
+
+/// Nobody has come, or somebody of a family that no listener of ours has.
+#[cfg(not(target_os = "macos"))]
+#[cold]
+fn not_accepted(fd: libc::c_int) -> Errno {
     if fd < 0 {
-        return Err(last_errno());
+        return last_errno();
     }
-    match name.remote(length) {
-        Some(remote) => Ok((Fd(fd), remote)),
-        None => {
-            // SAFETY: `close` touches no memory of ours, and nobody else has this descriptor.
-            let _ = unsafe { libc::close(fd) };
-            Err(Errno(libc::ECONNABORTED))
-        }
-    }
+    // SAFETY: `close` touches no memory of ours, and nobody else has this descriptor.
+    let _ = unsafe { libc::close(fd) };
+    Errno(libc::ECONNABORTED)
 }
 
 /// The calls after `accept` fail when the peer has reset the connection meanwhile, which is
