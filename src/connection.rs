@@ -16,7 +16,7 @@ use crate::address::{Addr, Network};
 use crate::cold::Cold;
 use crate::config::{self, Limits};
 use crate::context::Flow;
-use crate::engine::{Ending, Engine, NOBODY, at_least_a_tick, gather_most, nanos};
+use crate::engine::{Engine, NOBODY, at_least_a_tick, gather_most, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::fd::{self, Received, Sent};
@@ -179,14 +179,31 @@ impl Connection {
             }
         };
         Self {
+            flags,
+            cold,
+            ..Self::bare(token, fd, peer, origin, owner, engine)
+        }
+    }
+
+    /// One that has nothing but its descriptor.
+    #[inline(always)]
+    fn bare(
+        token: Token,
+        fd: Fd,
+        peer: Peer,
+        origin: Token,
+        owner: Owner,
+        engine: &Engine,
+    ) -> Self {
+        Self {
             token,
             fd,
-            flags,
+            flags: Flags::NEW,
             owner,
             origin,
             peer,
             out: None,
-            cold,
+            cold: None,
             active_at: engine.clock.nanos,
             entry: None,
             bytes_read: 0,
@@ -195,8 +212,19 @@ impl Connection {
     }
 
     /// The client that was accepted last.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn accepted(token: Token, fd: Fd, terms: Terms, engine: &mut Engine) -> Self {
+        let Terms {
+            listener, owner, ..
+        } = terms;
+        match engine.kernel.ordinary_client() {
+            Some(peer) => Self::bare(token, fd, peer, listener, owner, engine),
+            None => Self::accepted_elsewhere(token, fd, terms, engine),
+        }
+    }
+
+    #[inline(never)]
+    fn accepted_elsewhere(token: Token, fd: Fd, terms: Terms, engine: &mut Engine) -> Self {
         let Terms {
             listener,
             owner,
@@ -208,7 +236,7 @@ impl Connection {
     }
 
     /// An accepted connection begins to be reported on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn register(&mut self, engine: &mut Engine) {
         if self.is_dead() {
             return;
@@ -513,7 +541,8 @@ impl Connection {
         let over = self.flags.is(Flags::OVER) && self.out.is_none() && engine.gather.is_empty();
         if over {
             engine.current = NOBODY;
-            self.end_now(CloseReason::Eof, engine);
+            self.set(Flags::DEAD);
+            engine.closing.push_eof(self.token);
         }
         over
     }
@@ -1500,16 +1529,10 @@ impl Connection {
     /// The connection is over, for this reason; `on_close` follows at the end of this turn.
     fn end(&mut self, reason: CloseReason, engine: &mut Engine) {
         if !self.is_dead() {
+            self.set(Flags::DEAD);
             engine.stop_gathering(self.token);
-            self.end_now(reason, engine);
+            engine.closing.push(self.token, reason);
         }
-    }
-
-    #[inline(always)]
-    fn end_now(&mut self, reason: CloseReason, engine: &mut Engine) {
-        self.set(Flags::DEAD);
-        let token = self.token;
-        engine.closing.push_back(Ending { token, reason });
     }
 
     /// What follows every callback, and every piece of work: flush, then FIN or the end,

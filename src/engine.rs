@@ -4,7 +4,6 @@
 //! It knows nothing of connections, listeners or the application; it hands them the tools.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::cold::Spares;
 use crate::config::{self, Config, Limits, Overload, PanicPolicy};
 use crate::dialer::DialEnd;
+use crate::endings::Endings;
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::kernel::{AnyKernel, Errno, Event, Fault, Kernel, Ticket};
@@ -47,7 +47,7 @@ pub(crate) struct Engine {
     /// Connections touched from elsewhere than their own callback; flushed this turn.
     pub(crate) unflushed: Vec<Token>,
     /// Connections and datagram sockets that are over; `on_close` ends this turn.
-    pub(crate) closing: VecDeque<Ending>,
+    pub(crate) closing: Endings,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -142,7 +142,7 @@ impl Engine {
             stats: Stats::default(),
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
-            closing: VecDeque::new(),
+            closing: Endings::default(),
             starved: Vec::new(),
             freed: false,
             parked: Vec::new(),
@@ -490,13 +490,6 @@ pub(crate) fn gather_most(limits: &Limits) -> usize {
 /// A limit that renews itself must lie ahead of now, or it would fire without end.
 pub(crate) fn at_least_a_tick(limit: Duration) -> Nanos {
     nanos(limit).max(TICK)
-}
-
-/// A source that is over, and why.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    pub(crate) token: Token,
-    pub(crate) reason: CloseReason,
 }
 
 /// What a listener has to say to the handler that opened it.

@@ -527,10 +527,11 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Drops it. Most hold nothing, which is known without going through all that might.
+    /// Drops it. Nearly all are this one, which holds nothing; that is known without a look at
+    /// all that might.
     #[inline]
     pub(crate) fn let_go(self) {
-        if matches!(self, Self::Eof | Self::Local | Self::Reset) {
+        if matches!(self, Self::Eof) {
             std::mem::forget(self);
         }
     }

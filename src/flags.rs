@@ -147,9 +147,12 @@ impl Flags {
     pub(crate) const CUT_SHORT: Self =
         Self(Self::FIN_SEEN.0 | Self::URGENT_SEEN.0 | Self::UNIX.0 | Self::RECORDS.0);
 
-    /// Those of a connection on which nothing has happened.
+    /// Those of a connection on which nothing has happened, of TCP.
+    pub(crate) const NEW: Self = Self(Self::WRITABLE.0 | Self::AUTO_PAUSE.0);
+
+    /// The same of any.
     pub(crate) fn of_a_new(peer: &Remote, transport: Transport) -> Self {
-        let mut flags = Self(Self::WRITABLE.0 | Self::AUTO_PAUSE.0);
+        let mut flags = Self::NEW;
         if peer.is_unix() {
             flags.set(Self::UNIX);
         }

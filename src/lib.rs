@@ -130,6 +130,7 @@ mod context;
 mod core;
 mod datagram;
 mod dialer;
+mod endings;
 mod endpoint;
 mod engine;
 mod error;

@@ -629,7 +629,7 @@ impl Listener {
 
     /// The next client, or the end of this turn's accepting. `taken` counts what this turn
     /// has tried here, `open` the loop's connections.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step(&mut self, taken: &mut u32, open: usize, engine: &mut Engine) -> Step {
         while self.may_accept() {
             if self.is_held_up(*taken, open, engine) {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::address::{Addr, Network};
 use crate::config;
 use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
-use crate::engine::{Ending, Engine, SocketReport, nanos};
+use crate::engine::{Engine, SocketReport, nanos};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::fd::{self, Arrived, Posted};
@@ -764,10 +764,7 @@ impl PacketSocket {
 
     fn die(&mut self, engine: &mut Engine) {
         if !std::mem::replace(&mut self.state.dead, true) {
-            engine.closing.push_back(Ending {
-                token: self.token,
-                reason: CloseReason::Local,
-            });
+            engine.closing.push(self.token, CloseReason::Local);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::context::{Conn, Context, Listener};
 use crate::core::{Core, Retired};
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
-use crate::engine::{Ending, Engine, NOBODY, Report, SocketReport, nanos, words_of};
+use crate::engine::{Engine, NOBODY, Report, SocketReport, nanos, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::flags::Flags;
@@ -124,7 +124,7 @@ impl<H: Handler> Reactor<H> {
         Ok(Self::on_kernel(
             handler,
             config,
-            AnyKernel::System(Box::new(kernel)),
+            AnyKernel::System(kernel),
         ))
     }
 
@@ -1553,7 +1553,7 @@ impl<H: Handler> Reactor<H> {
 
     fn deliver_ends(&mut self) {
         // An `on_close` may end further connections; they join the list as it is emptied.
-        while let Some(Ending { token, reason }) = self.core.engine.closing.pop_front() {
+        while let Some((token, reason)) = self.core.engine.closing.next() {
             self.deliver_close(token, reason);
         }
         // Whoever freed something this turn: a close, a refusal, an attempt that came to

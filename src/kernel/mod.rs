@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::address::{Addr, Network, UnixAddr};
-use crate::peer::Remote;
+use crate::peer::{Peer, Remote};
 use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
@@ -709,7 +709,7 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 /// and not looked up in a table. All other verbs are those of the trait.
 #[derive(Debug)]
 pub(crate) enum AnyKernel {
-    System(Box<os::OsKernel>),
+    System(os::OsKernel),
     Other(Box<dyn Kernel>),
 }
 
@@ -744,12 +744,13 @@ impl AnyKernel {
         }
     }
 
-    /// As [`Kernel::client`].
+    /// As [`Kernel::client`], of one that most are: by TCP, from an IPv4 address. `None`: it has
+    /// to be asked.
     #[inline(always)]
-    pub(crate) fn client(&mut self) -> Remote {
+    pub(crate) fn ordinary_client(&self) -> Option<Peer> {
         match self {
-            Self::System(kernel) => kernel.last_client(),
-            Self::Other(kernel) => kernel.client(),
+            Self::System(kernel) => kernel.ordinary_client(),
+            Self::Other(_) => None,
         }
     }
 
@@ -816,7 +817,7 @@ impl AnyKernel {
 
     pub(crate) fn as_mut(&mut self) -> &mut (dyn Kernel + 'static) {
         match self {
-            Self::System(kernel) => kernel.as_mut(),
+            Self::System(kernel) => kernel,
             Self::Other(kernel) => kernel.as_mut(),
         }
     }
@@ -827,7 +828,7 @@ impl std::ops::Deref for AnyKernel {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Self::System(kernel) => kernel.as_ref(),
+            Self::System(kernel) => kernel,
             Self::Other(kernel) => kernel.as_ref(),
         }
     }

@@ -64,7 +64,7 @@ use super::{
 };
 use crate::address::{Addr, UnixAddr};
 use crate::engine::nanos;
-use crate::peer::Remote;
+use crate::peer::{Peer, Remote};
 use crate::timer::{NEVER, Nanos};
 use crate::token::Token;
 
@@ -189,16 +189,15 @@ impl OsKernel {
         Ok(Fd(socket.into_raw_fd()))
     }
 
-    /// As [`Kernel::client`].
     #[cfg(not(target_os = "macos"))]
     #[inline(always)]
-    pub(super) fn last_client(&self) -> Remote {
-        self.client.remote()
+    pub(super) fn ordinary_client(&self) -> Option<Peer> {
+        self.client.v4()
     }
 
     #[cfg(target_os = "macos")]
-    pub(super) fn last_client(&self) -> Remote {
-        Remote::from(self.client.clone())
+    pub(super) fn ordinary_client(&self) -> Option<Peer> {
+        None
     }
 
     /// As [`Kernel::register`], of a stream.
@@ -376,8 +375,14 @@ impl Kernel for OsKernel {
         self.next_client(listener)
     }
 
+    #[cfg(not(target_os = "macos"))]
     fn client(&mut self) -> Remote {
-        self.last_client()
+        self.client.remote()
+    }
+
+    #[cfg(target_os = "macos")]
+    fn client(&mut self) -> Remote {
+        Remote::from(self.client.clone())
     }
 
     fn has_options(&mut self, fd: Fd, options: &StreamOptions) -> bool {

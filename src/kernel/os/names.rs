@@ -194,27 +194,33 @@ impl Client {
         }
     }
 
-    /// Packed if it can be.
+    /// An IPv4 address, if it is one.
     #[inline(always)]
-    pub(super) fn remote(&self) -> Remote {
-        if self.family() == libc::AF_INET && self.has(size_of::<libc::sockaddr_in>()) {
-            // SAFETY: as in `ip`.
-            let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in>() };
-            let ip = addr.sin_addr.s_addr.to_ne_bytes();
-            return Remote::Packed(Peer::of_v4(ip, u16::from_be(addr.sin_port)));
+    pub(super) fn v4(&self) -> Option<Peer> {
+        if self.family() != libc::AF_INET || !self.has(size_of::<libc::sockaddr_in>()) {
+            return None;
         }
-        self.remote_elsewhere()
+        // SAFETY: as in `ip`.
+        let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in>() };
+        let ip = addr.sin_addr.s_addr.to_ne_bytes();
+        Some(Peer::of_v4(ip, u16::from_be(addr.sin_port)))
     }
 
-    #[inline(never)]
-    fn remote_elsewhere(&self) -> Remote {
-        if self.family() == libc::AF_INET6 && self.has(size_of::<libc::sockaddr_in6>()) {
-            // SAFETY: as in `ip`.
-            let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in6>() };
-            if addr.sin6_scope_id == 0 {
-                let port = u16::from_be(addr.sin6_port);
-                return Remote::Packed(Peer::of_v6(addr.sin6_addr.s6_addr, port));
-            }
+    fn v6(&self) -> Option<Peer> {
+        if self.family() != libc::AF_INET6 || !self.has(size_of::<libc::sockaddr_in6>()) {
+            return None;
+        }
+        // SAFETY: as in `ip`.
+        let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in6>() };
+        let ip = addr.sin6_addr.s6_addr;
+        // With a zone it takes more.
+        (addr.sin6_scope_id == 0).then(|| Peer::of_v6(ip, u16::from_be(addr.sin6_port)))
+    }
+
+    /// Packed if it can be.
+    pub(super) fn remote(&self) -> Remote {
+        if let Some(peer) = self.v4().or_else(|| self.v6()) {
+            return Remote::Packed(peer);
         }
         let addr = self.name.ip(self.length).unwrap_or_else(|| {
             let name = self.name.unix(self.length).unwrap_or_default();
