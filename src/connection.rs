@@ -69,7 +69,7 @@ pub(crate) struct Remains {
 impl Remains {
     #[inline]
     pub(crate) fn close(self, engine: &mut Engine) {
-        let ordinary = self.fd != GIVEN_AWAY && !self.flags.has(Flags::ENDS_WITH_CARE);
+        let ordinary = !self.flags.has(Flags::ENDS_WITH_CARE);
         if ordinary && !fault!(DescriptorLeaked) && !fault!(DescriptorClosedTwice) {
             engine.kernel.close_stream(self.fd);
         } else {
@@ -85,7 +85,7 @@ impl Remains {
         if fault!(DescriptorClosedTwice) {
             engine.kernel.close(self.fd);
         }
-        if self.flags.has(Flags::ADOPTED) {
+        if self.flags.has(Flags::ELSEWHERE) {
             engine.kernel.deregister(self.fd);
         }
         if self.flags.has(Flags::RESET) {
@@ -159,32 +159,6 @@ impl Named for Connection {
 }
 
 impl Connection {
-    #[inline]
-    pub(crate) fn new(
-        token: Token,
-        fd: Fd,
-        remote: Remote,
-        transport: Transport,
-        origin: Token,
-        owner: Owner,
-        engine: &mut Engine,
-    ) -> Self {
-        let flags = Flags::of_a_new(&remote, transport);
-        let (peer, cold) = match remote {
-            Remote::Packed(peer) => (peer, None),
-            Remote::Unpacked(addr) => {
-                let mut cold = engine.spares.take();
-                cold.peer = Some(addr);
-                (Peer::ELSEWHERE, Some(cold))
-            }
-        };
-        Self {
-            flags,
-            cold,
-            ..Self::bare(token, fd, peer, origin, owner, engine)
-        }
-    }
-
     /// One that has nothing but its descriptor.
     #[inline(always)]
     fn bare(
@@ -211,28 +185,38 @@ impl Connection {
         }
     }
 
-    /// The client that was accepted last.
+    /// A client that was accepted. Who it is, [`recognize`](Self::recognize) or
+    /// [`identify`](Self::identify) says.
     #[inline(always)]
-    pub(crate) fn accepted(token: Token, fd: Fd, terms: Terms, engine: &mut Engine) -> Self {
+    pub(crate) fn accepted(token: Token, fd: Fd, terms: Terms, engine: &Engine) -> Self {
         let Terms {
             listener, owner, ..
         } = terms;
+        Self::bare(token, fd, Peer::ELSEWHERE, listener, owner, engine)
+    }
+
+    /// Notes who was accepted last, if it is one of those that most are.
+    #[inline(always)]
+    pub(crate) fn recognize(&mut self, transport: Transport, engine: &Engine) -> bool {
+        if transport != Transport::Stream {
+            return false;
+        }
         match engine.kernel.ordinary_client() {
-            Some(peer) => Self::bare(token, fd, peer, listener, owner, engine),
-            None => Self::accepted_elsewhere(token, fd, terms, engine),
+            Some(peer) => {
+                self.peer = peer;
+                true
+            }
+            None => false,
         }
     }
 
-    #[inline(never)]
-    fn accepted_elsewhere(token: Token, fd: Fd, terms: Terms, engine: &mut Engine) -> Self {
-        let Terms {
-            listener,
-            owner,
-            transport,
-            ..
-        } = terms;
-        let remote = engine.kernel.client();
-        Self::new(token, fd, remote, transport, listener, owner, engine)
+    /// Says who it is that was accepted last, and what kind of a connection this is.
+    pub(crate) fn identify(&mut self, remote: Remote, transport: Transport, engine: &mut Engine) {
+        self.flags = Flags::of_a_new(&remote, transport);
+        match remote {
+            Remote::Packed(peer) => self.peer = peer,
+            Remote::Unpacked(addr) => self.cold_mut(engine).peer = Some(addr),
+        }
     }
 
     /// An accepted connection begins to be reported on.
@@ -300,8 +284,8 @@ impl Connection {
         owner: Owner,
         engine: &mut Engine,
     ) -> Self {
-        let remote = Remote::from(remote);
-        let mut conn = Self::new(token, fd, remote, transport, dial, owner, engine);
+        let mut conn = Self::bare(token, fd, Peer::ELSEWHERE, dial, owner, engine);
+        conn.identify(Remote::from(remote), transport, engine);
         conn.set(Flags::CONNECTING);
         conn
     }
@@ -1628,6 +1612,7 @@ impl Connection {
         }
         let fd = engine.kernel.release(self.fd)?;
         self.fd = GIVEN_AWAY;
+        self.set(Flags::ELSEWHERE);
         self.die(CloseReason::Detached, engine);
         Ok(fd)
     }
@@ -1651,13 +1636,14 @@ impl Connection {
         }
     }
 
-    /// Gives everything back but the descriptor; answers how many bytes nobody has read, and how
+    /// Gives everything back but the descriptor, the timers to the engine; answers how many bytes nobody has read, and how
     /// many the kernel never took.
     #[inline(never)]
     fn give_back(&mut self, engine: &mut Engine) -> (u64, u64) {
         let mut unsent = self.retire_output(engine);
         let mut unread = 0;
         if let Some(cold) = &mut self.cold {
+            engine.orphans = std::mem::take(&mut cold.timers);
             if let Some(layered) = cold.layered.take() {
                 unsent = layered.retire(engine) as u64;
             }
@@ -1918,11 +1904,6 @@ impl Connection {
         if let Some(cold) = &mut self.cold {
             cold.timers.retain(|&other| other != timer);
         }
-    }
-
-    pub(crate) fn take_timers(&mut self) -> Option<Vec<TimerId>> {
-        let cold = self.cold.as_mut()?;
-        Some(std::mem::take(&mut cold.timers))
     }
 }
 

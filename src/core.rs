@@ -14,6 +14,7 @@ use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
 use crate::flags::Flags;
 use crate::handler::Closed;
+use crate::kernel::Transport;
 use crate::listener::{Listen, Listener};
 use crate::packet_socket::PacketSocket;
 use crate::sources::{Named, Slots};
@@ -148,6 +149,16 @@ impl Core {
         true
     }
 
+    /// Says of a connection, which was accepted last, what is not ordinary about it.
+    #[inline(never)]
+    pub(crate) fn identify(&mut self, conn: Token, transport: Transport) {
+        let Self { conns, engine, .. } = self;
+        if let Some(conn) = conns.get_mut(conn) {
+            let remote = engine.kernel.client();
+            conn.identify(remote, transport, engine);
+        }
+    }
+
     /// What the listener's connections get between wire and handler.
     #[inline(never)]
     pub(crate) fn begin_layer(&mut self, conn: Token, listener: Token) {
@@ -191,7 +202,6 @@ impl Core {
         {
             listener.open -= usize::from(!fault!(ListenerCountKept));
         }
-        let timers = conn.take_timers();
         let retired = Retired {
             owner: conn.owner,
             origin: conn.origin,
@@ -201,8 +211,8 @@ impl Core {
         conns.vacate(token);
         engine.freed = true;
         remains.close(engine);
-        if let Some(timers) = timers {
-            self.cancel_timers(timers);
+        if !self.engine.orphans.is_empty() {
+            self.cancel_orphans();
         }
         Some(retired)
     }
@@ -214,7 +224,8 @@ impl Core {
     }
 
     #[inline(never)]
-    fn cancel_timers(&mut self, timers: Vec<TimerId>) {
+    fn cancel_orphans(&mut self) {
+        let timers = std::mem::take(&mut self.engine.orphans);
         for timer in timers.into_iter().filter(|_| !fault!(TimerOutlives)) {
             self.cancel_timer(timer);
         }

@@ -738,7 +738,7 @@ impl Core {
         let (Some(dialing), Some(made)) = (dials.get_mut(token), conns.get_mut(conn)) else {
             return;
         };
-        made.set(Flags::ADOPTED);
+        made.set(Flags::ELSEWHERE);
         let refused = if engine.stopping() {
             Some(Cause::Canceled)
         } else {

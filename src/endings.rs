@@ -20,9 +20,10 @@ pub(crate) struct Endings {
     reasons: VecDeque<CloseReason>,
 }
 
+/// One of them.
 #[derive(Clone, Copy, Debug)]
-struct Ending {
-    token: Token,
+pub(crate) struct Ending {
+    pub(crate) token: Token,
     why: Why,
 }
 
@@ -56,19 +57,29 @@ impl Endings {
 
     /// The one that ended first. Others may be added meanwhile.
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<(Token, CloseReason)> {
-        let Some(&Ending { token, why }) = self.list.get(self.told) else {
+    pub(crate) fn next(&mut self) -> Option<Ending> {
+        let Some(&ending) = self.list.get(self.told) else {
             self.list.clear();
             self.told = 0;
             return None;
         };
         self.told += 1;
-        let reason = match why {
+        Some(ending)
+    }
+
+    /// Why it ended: to be asked once of each, in the same order.
+    #[inline]
+    pub(crate) fn reason(&mut self, ending: Ending) -> CloseReason {
+        match ending.why {
             Why::Eof => CloseReason::Eof,
             Why::Local => CloseReason::Local,
-            Why::Other => self.reasons.pop_front().unwrap_or(CloseReason::Local),
-        };
-        Some((token, reason))
+            Why::Other => self.next_reason(),
+        }
+    }
+
+    #[inline(never)]
+    fn next_reason(&mut self) -> CloseReason {
+        self.reasons.pop_front().unwrap_or(CloseReason::Local)
     }
 
     /// How many have not been told.
@@ -88,8 +99,9 @@ mod tests {
     }
 
     fn next(endings: &mut Endings) -> Option<(usize, String)> {
-        let (token, reason) = endings.next()?;
-        Some((token.index(), format!("{reason:?}")))
+        let ending = endings.next()?;
+        let reason = endings.reason(ending);
+        Some((ending.token.index(), format!("{reason:?}")))
     }
 
     #[test]

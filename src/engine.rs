@@ -19,7 +19,7 @@ use crate::merged::MergedSpares;
 use crate::outbound::Pool;
 use crate::stats::{LogGate, Stats};
 use crate::timer::{NEVER, Nanos, TICK, Wheel};
-use crate::token::{ListenerId, Owner, SocketId, Token};
+use crate::token::{ListenerId, Owner, SocketId, TimerId, Token};
 use crate::young::Young;
 
 /// No source has this name.
@@ -48,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) unflushed: Vec<Token>,
     /// Connections and datagram sockets that are over; `on_close` ends this turn.
     pub(crate) closing: Endings,
+    /// Timers of the connection that is being retired.
+    pub(crate) orphans: Vec<TimerId>,
     /// Listeners that wait for a descriptor or for room under a cap.
     pub(crate) starved: Vec<Token>,
     /// A connection or listener has given its descriptor and its slot back this turn.
@@ -143,6 +145,7 @@ impl Engine {
             ready: Vec::with_capacity(events),
             unflushed: Vec::new(),
             closing: Endings::default(),
+            orphans: Vec::new(),
             starved: Vec::new(),
             freed: false,
             parked: Vec::new(),

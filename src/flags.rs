@@ -93,11 +93,12 @@ impl Flags {
     /// `close` was called after the peer had finished.
     pub(crate) const AFTER_EOF: Self = Self(1 << 30);
     /// Made elsewhere, where there may be duplicates: they would keep its registration alive
-    /// when ours is closed, and in the way of whoever gets its number.
-    pub(crate) const ADOPTED: Self = Self(1 << 31);
+    /// when ours is closed, and in the way of whoever gets its number. Or given away, so that
+    /// nothing is to be closed here.
+    pub(crate) const ELSEWHERE: Self = Self(1 << 31);
 
     /// Closing the descriptor is not all that ends such a connection.
-    pub(crate) const ENDS_WITH_CARE: Self = Self(Self::RESET.0 | Self::ADOPTED.0);
+    pub(crate) const ENDS_WITH_CARE: Self = Self(Self::RESET.0 | Self::ELSEWHERE.0);
 
     /// What settling may have to act on, beside queued output.
     pub(crate) const UNSETTLED: Self =
@@ -119,7 +120,7 @@ impl Flags {
     /// Nothing has been said of the connection but that bytes come and go, all that came has
     /// been read, and nothing is to be done for it.
     pub(crate) const PLAIN: Pattern = Pattern {
-        of: Self(!(Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ADOPTED.0)),
+        of: Self(!(Self::AUTO_PAUSE.0 | Self::ADMITTED.0 | Self::ELSEWHERE.0)),
         set: Self(Self::WRITABLE.0 | Self::REGISTERED.0),
     };
 
@@ -224,7 +225,7 @@ mod tests {
             Flags::SERVED,
             Flags::CUT_OUTPUT,
             Flags::AFTER_EOF,
-            Flags::ADOPTED,
+            Flags::ELSEWHERE,
         ];
         let mut seen = Flags(0);
         for flag in single {
@@ -266,7 +267,7 @@ mod tests {
             (F::UNUSUAL_OUTPUT, &unusual),
             (F::MESSAGES, &[F::RECORDS, F::UNIX]),
             (F::ENDED, &ended),
-            (F::ENDS_WITH_CARE, &[F::RESET, F::ADOPTED]),
+            (F::ENDS_WITH_CARE, &[F::RESET, F::ELSEWHERE]),
         ] {
             assert_eq!(members(group), bits(named));
         }
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!(decisive(F::SENDS), bits(&sends));
         assert_eq!(members(F::SENDS.set), bits(&[F::WRITABLE, F::REGISTERED]));
 
-        let indifferent = bits(&[F::AUTO_PAUSE, F::ADMITTED, F::ADOPTED]);
+        let indifferent = bits(&[F::AUTO_PAUSE, F::ADMITTED, F::ELSEWHERE]);
         let all: Vec<u32> = (0..u32::BITS).collect();
         let mut seen = decisive(F::PLAIN);
         seen.extend(indifferent);

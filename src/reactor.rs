@@ -15,6 +15,7 @@ use crate::context::{Conn, Context, Listener};
 use crate::core::{Core, Retired};
 use crate::datagram::{Bind, Datagram, Socket};
 use crate::dialer::{Dial, DialEnd};
+use crate::endings::Ending;
 use crate::engine::{Engine, NOBODY, Report, SocketReport, nanos, words_of};
 use crate::error::{Cause, CloseReason, Error, Op};
 use crate::faults::fault;
@@ -1206,15 +1207,20 @@ impl<H: Handler> Reactor<H> {
             ..
         } = self;
         let Core { conns, engine, .. } = &mut *core;
-        let made = conns.insert(|token| Connection::accepted(token, fd, terms, engine));
-        let Some(token) = made else {
+        let made = conns.place(|token| Connection::accepted(token, fd, terms, engine));
+        let Some(conn) = made else {
             engine.stats.refused += 1;
             engine.kernel.close(fd);
             return false;
         };
+        let token = conn.token;
+        let known = conn.recognize(terms.transport, engine);
         make_room(sessions, token);
         let gathers = terms.transport == Transport::Stream;
         engine.begin_callback(token, gathers.then_some(engine.gather_most));
+        if !known {
+            core.identify(token, terms.transport);
+        }
         let id = ListenerId::new(terms.listener);
         let answer = guarded(core, "on_accept", |core| {
             handler.on_accept(&mut Conn::new(core, terms.owner, token), id)
@@ -1553,8 +1559,8 @@ impl<H: Handler> Reactor<H> {
 
     fn deliver_ends(&mut self) {
         // An `on_close` may end further connections; they join the list as it is emptied.
-        while let Some((token, reason)) = self.core.engine.closing.next() {
-            self.deliver_close(token, reason);
+        while let Some(ending) = self.core.engine.closing.next() {
+            self.deliver_close(ending);
         }
         // Whoever freed something this turn: a close, a refusal, an attempt that came to
         // nothing, a listener that went.
@@ -1565,7 +1571,8 @@ impl<H: Handler> Reactor<H> {
     }
 
     #[inline]
-    fn deliver_close(&mut self, token: Token, reason: CloseReason) {
+    fn deliver_close(&mut self, ending: Ending) {
+        let token = ending.token;
         let Self {
             handler,
             sessions,
@@ -1576,6 +1583,7 @@ impl<H: Handler> Reactor<H> {
         if token.kind() == Some(Kind::Socket) {
             return core.drop_socket(token);
         }
+        let reason = core.engine.closing.reason(ending);
         let Some(Retired {
             owner,
             origin,

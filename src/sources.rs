@@ -57,8 +57,13 @@ impl<T: Named> Slots<T> {
     }
 
     /// `None` when the index space is used up; the caller keeps nothing half-made.
-    #[inline]
     pub(crate) fn insert(&mut self, make: impl FnOnce(Token) -> T) -> Option<Token> {
+        self.place(make).map(|source| source.token())
+    }
+
+    /// As [`insert`](Self::insert), for whoever has more to do to it.
+    #[inline]
+    pub(crate) fn place(&mut self, make: impl FnOnce(Token) -> T) -> Option<&mut T> {
         if self.free == END {
             self.grow()?;
         }
@@ -71,7 +76,10 @@ impl<T: Named> Slots<T> {
         let token = Token::new(self.kind, index, generation);
         *slot = Slot::Held(make(token));
         self.len += 1;
-        Some(token)
+        match slot {
+            Slot::Held(source) => Some(source),
+            Slot::Vacant { .. } => None,
+        }
     }
 
     /// Adds a vacant slot where there is none.

@@ -187,8 +187,13 @@ impl Client {
     /// Whether it is an address of which [`remote`](Self::remote) knows what it says.
     #[inline]
     pub(super) fn is_known(&self) -> bool {
+        let is_v4 = self.family() == libc::AF_INET && self.has(size_of::<libc::sockaddr_in>());
+        is_v4 || self.is_known_elsewhere()
+    }
+
+    #[inline(never)]
+    fn is_known_elsewhere(&self) -> bool {
         match self.family() {
-            libc::AF_INET => self.has(size_of::<libc::sockaddr_in>()),
             libc::AF_INET6 => self.has(size_of::<libc::sockaddr_in6>()),
             family => family == libc::AF_UNIX,
         }
