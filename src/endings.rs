@@ -24,13 +24,17 @@ pub(crate) struct Endings {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending {
     pub(crate) token: Token,
-    why: Why,
+    pub(crate) why: Why,
 }
 
+/// Why, if that is said by a mark.
 #[derive(Clone, Copy, Debug)]
-enum Why {
+pub(crate) enum Why {
     Eof,
     Local,
+    /// Nobody is told of it, and so there is no reason: it is a datagram socket, which the
+    /// handler has closed.
+    Untold,
     /// The next in the queue.
     Other,
 }
@@ -40,6 +44,12 @@ impl Endings {
     #[inline]
     pub(crate) fn push_eof(&mut self, token: Token) {
         let why = Why::Eof;
+        self.list.push(Ending { token, why });
+    }
+
+    /// Nobody is told of this one.
+    pub(crate) fn push_untold(&mut self, token: Token) {
+        let why = Why::Untold;
         self.list.push(Ending { token, why });
     }
 
@@ -67,13 +77,14 @@ impl Endings {
         Some(ending)
     }
 
-    /// Why it ended: to be asked once of each, in the same order.
+    /// In words: to be asked once of each, in the same order.
     #[inline]
-    pub(crate) fn reason(&mut self, ending: Ending) -> CloseReason {
-        match ending.why {
-            Why::Eof => CloseReason::Eof,
-            Why::Local => CloseReason::Local,
-            Why::Other => self.next_reason(),
+    pub(crate) fn reason(&mut self, why: Why) -> Option<CloseReason> {
+        match why {
+            Why::Eof => Some(CloseReason::Eof),
+            Why::Local => Some(CloseReason::Local),
+            Why::Untold => None,
+            Why::Other => Some(self.next_reason()),
         }
     }
 
@@ -100,7 +111,7 @@ mod tests {
 
     fn next(endings: &mut Endings) -> Option<(usize, String)> {
         let ending = endings.next()?;
-        let reason = endings.reason(ending);
+        let reason = endings.reason(ending.why)?;
         Some((ending.token.index(), format!("{reason:?}")))
     }
 

@@ -615,6 +615,8 @@ impl Listener {
         self.state.stopping = true;
         self.state.paused = false;
         self.deadline = NEVER;
+        // With full batches.
+        self.batch = engine.config.accept_budget;
         self.state.ready = true;
         self.make_ready(engine);
     }
@@ -656,7 +658,7 @@ impl Listener {
             || (open >= engine.max_connections && !fault!(CapIgnored))
             || (self.is_full() && !fault!(ListenerCapIgnored))
             || (fault!(QueueLeftAtStop) && self.state.stopping)
-            || (taken >= self.turn_batch(engine) && !fault!(AcceptBudgetIgnored))
+            || (taken >= self.batch && !fault!(AcceptBudgetIgnored))
     }
 
     /// What is to be done about that, so that somebody starts again.
@@ -739,15 +741,6 @@ impl Listener {
         self.log_accept_error(errno, "client after client is lost", engine);
         self.retry_later(engine);
         Step::Done
-    }
-
-    /// A stopping listener empties its queue with full batches.
-    fn turn_batch(&self, engine: &Engine) -> u32 {
-        if self.state.stopping {
-            engine.config.accept_budget
-        } else {
-            self.batch
-        }
     }
 
     #[inline]

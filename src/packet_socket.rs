@@ -21,7 +21,7 @@ use crate::address::{Addr, Network};
 use crate::config;
 use crate::datagram::{BindOptions, Delivery, DropPolicy, SocketStats};
 use crate::engine::{Engine, SocketReport, nanos};
-use crate::error::{Cause, CloseReason, Error, Op};
+use crate::error::{Cause, Error, Op};
 use crate::faults::fault;
 use crate::fd::{self, Arrived, Posted};
 use crate::handler::Deadline;
@@ -764,7 +764,7 @@ impl PacketSocket {
 
     fn die(&mut self, engine: &mut Engine) {
         if !std::mem::replace(&mut self.state.dead, true) {
-            engine.closing.push(self.token, CloseReason::Local);
+            engine.closing.push_untold(self.token);
         }
     }
 

@@ -1572,18 +1572,16 @@ impl<H: Handler> Reactor<H> {
 
     #[inline]
     fn deliver_close(&mut self, ending: Ending) {
-        let token = ending.token;
+        let Ending { token, why } = ending;
         let Self {
             handler,
             sessions,
             core,
             ..
         } = self;
-        // Nobody is told of a datagram socket: the handler has closed it.
-        if token.kind() == Some(Kind::Socket) {
+        let Some(reason) = core.engine.closing.reason(why) else {
             return core.drop_socket(token);
-        }
-        let reason = core.engine.closing.reason(ending);
+        };
         let Some(Retired {
             owner,
             origin,

@@ -202,10 +202,10 @@ impl Client {
     /// An IPv4 address, if it is one.
     #[inline(always)]
     pub(super) fn v4(&self) -> Option<Peer> {
-        if self.family() != libc::AF_INET || !self.has(size_of::<libc::sockaddr_in>()) {
+        if self.family() != libc::AF_INET {
             return None;
         }
-        // SAFETY: as in `ip`.
+        // SAFETY: as in `ip`; that it is long enough, `is_known` has seen.
         let addr = unsafe { &*self.name.as_ptr().cast::<libc::sockaddr_in>() };
         let ip = addr.sin_addr.s_addr.to_ne_bytes();
         Some(Peer::of_v4(ip, u16::from_be(addr.sin_port)))
