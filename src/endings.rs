@@ -80,17 +80,20 @@ impl Endings {
     /// In words: to be asked once of each, in the same order.
     #[inline]
     pub(crate) fn reason(&mut self, why: Why) -> Option<CloseReason> {
+        if let Why::Eof = why {
+            return Some(CloseReason::Eof);
+        }
+        self.other_reason(why)
+    }
+
+    #[inline(never)]
+    fn other_reason(&mut self, why: Why) -> Option<CloseReason> {
         match why {
             Why::Eof => Some(CloseReason::Eof),
             Why::Local => Some(CloseReason::Local),
             Why::Untold => None,
-            Why::Other => Some(self.next_reason()),
+            Why::Other => self.reasons.pop_front(),
         }
-    }
-
-    #[inline(never)]
-    fn next_reason(&mut self) -> CloseReason {
-        self.reasons.pop_front().unwrap_or(CloseReason::Local)
     }
 
     /// How many have not been told.

@@ -537,21 +537,32 @@ impl<H: Handler> Reactor<H> {
     fn serve_each(&mut self, progress: &mut Progress<'_>) {
         // Only the long way times callbacks.
         let short = !self.core.engine.times_callbacks;
-        for &event in progress.left.by_ref() {
-            let done = short && self.serve_shortly(event, &mut progress.offered);
-            if !done {
+        while let Some(&event) = progress.left.next() {
+            if short && event.ready.is_plain_read() {
+                if !self.exchange(event, &mut progress.offered) {
+                    self.serve_event(event);
+                }
+            } else if short && event.ready.is_last_read() {
+                self.serve_leaves(event, progress);
+            } else {
                 self.serve_event(event);
             }
         }
     }
 
-    /// The short ways. `false`: this event has to go the long way, and nothing was done.
-    #[inline(always)]
-    fn serve_shortly(&mut self, event: Event, offered: &mut usize) -> bool {
-        if event.ready.is_plain_read() {
-            self.exchange(event, offered)
-        } else {
-            event.ready.is_last_read() && self.take_leave(event, offered)
+    /// This event, and those right behind it that say the same: that the peer has finished.
+    #[inline(never)]
+    fn serve_leaves(&mut self, first: Event, progress: &mut Progress<'_>) {
+        let mut next = Some(&first);
+        while let Some(&event) = next {
+            if !self.take_leave(event, &mut progress.offered) {
+                self.serve_event(event);
+            }
+            let following = progress.left.as_slice().first();
+            next = following.filter(|event| event.ready.is_last_read());
+            if next.is_some() {
+                progress.left.next();
+            }
         }
     }
 
@@ -645,7 +656,7 @@ impl<H: Handler> Reactor<H> {
 
     /// The short way of an event that says that the peer has finished, if this one does: one
     /// receive, one callback, and mostly the end.
-    #[inline(never)]
+    #[inline(always)]
     fn take_leave(&mut self, event: Event, offered: &mut usize) -> bool {
         let token = event.token;
         let Self {
