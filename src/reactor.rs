@@ -6,7 +6,6 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::slice;
 use std::time::Duration;
 
 use crate::config::{Config, PanicPolicy};
@@ -51,6 +50,10 @@ pub struct Reactor<H: Handler> {
     buffer: Box<[u8]>,
     inbox: Inbox<H>,
     phase: Phase,
+    // How many of the events somebody has begun with, and how many bytes the callback was
+    // offered that ran last: both outlive a panic.
+    served: usize,
+    offered: usize,
     // Lists that are swapped or refilled each turn; kept here for their capacity.
     events: Vec<Event>,
     serving: Vec<Token>,
@@ -69,14 +72,6 @@ enum Phase {
     Stopping,
     /// `on_stop` has run, or `on_start` failed.
     Stopped,
-}
-
-/// How far the events of a turn have been served; it outlives a panic.
-struct Progress<'a> {
-    /// Events that nobody has begun with.
-    left: slice::Iter<'a, Event>,
-    /// Bytes that the callback was offered that ran last.
-    offered: usize,
 }
 
 /// Whether there will be another turn.
@@ -142,6 +137,8 @@ impl<H: Handler> Reactor<H> {
             core: Core::new(Engine::new(kernel, config)),
             inbox,
             phase: Phase::Fresh,
+            served: 0,
+            offered: 0,
             events: Vec::with_capacity(events),
             serving: Vec::with_capacity(events),
             accepting: Vec::new(),
@@ -495,19 +492,14 @@ impl<H: Handler> Reactor<H> {
     }
 
     fn serve_events(&mut self) {
-        let events = std::mem::take(&mut self.events);
-        let mut progress = Progress {
-            left: events.iter(),
-            offered: 0,
-        };
-        while !progress.left.as_slice().is_empty() {
+        self.served = 0;
+        while self.served < self.events.len() {
             match self.core.engine.config.panic_policy {
-                PanicPolicy::Isolate if fault!(PanicEndsLoop) => self.serve_each(&mut progress),
-                PanicPolicy::Isolate => self.serve_isolated(&mut progress),
-                PanicPolicy::Propagate => self.serve_each(&mut progress),
+                PanicPolicy::Isolate if fault!(PanicEndsLoop) => self.serve_each(),
+                PanicPolicy::Isolate => self.serve_isolated(),
+                PanicPolicy::Propagate => self.serve_each(),
             }
         }
-        self.events = events;
         if !self.serving.is_empty() {
             self.all_served();
         }
@@ -523,46 +515,61 @@ impl<H: Handler> Reactor<H> {
 
     /// One guard for all callbacks of the short way: to set one up for each costs more than
     /// anything else about a callback. After a panic the next event is served under another.
-    fn serve_isolated(&mut self, progress: &mut Progress<'_>) {
-        let all = AssertUnwindSafe(|| self.serve_each(progress));
+    fn serve_isolated(&mut self) {
+        let all = AssertUnwindSafe(|| self.serve_each());
         if let Err(payload) = catch_unwind(all) {
-            self.read_panicked(progress.offered, payload);
+            self.read_panicked(payload);
             if fault!(PanicCostsOthers) {
-                progress.left = [].iter();
+                self.served = self.events.len();
             }
         }
     }
 
     /// Those events that have not been taken yet.
-    fn serve_each(&mut self, progress: &mut Progress<'_>) {
+    fn serve_each(&mut self) {
         // Only the long way times callbacks.
         let short = !self.core.engine.times_callbacks;
-        while let Some(&event) = progress.left.next() {
-            if short && event.ready.is_plain_read() {
-                if !self.exchange(event, &mut progress.offered) {
-                    self.serve_event(event);
-                }
-            } else if short && event.ready.is_last_read() {
-                self.serve_leaves(event, progress);
-            } else {
+        while let Some(event) = self.next_event() {
+            let done = short && self.serve_shortly(event);
+            if !done {
                 self.serve_event(event);
             }
         }
     }
 
+    #[inline(always)]
+    fn next_event(&mut self) -> Option<Event> {
+        let event = *self.events.get(self.served)?;
+        self.served += 1;
+        Some(event)
+    }
+
+    /// The short ways. `false`: this event has to go the long way, and nothing was done.
+    #[inline(always)]
+    fn serve_shortly(&mut self, event: Event) -> bool {
+        if event.ready.is_plain_read() {
+            return self.exchange(event);
+        }
+        let leaves = event.ready.is_last_read();
+        if leaves {
+            self.serve_leaves(event);
+        }
+        leaves
+    }
+
     /// This event, and those right behind it that say the same: that the peer has finished.
     #[inline(never)]
-    fn serve_leaves(&mut self, first: Event, progress: &mut Progress<'_>) {
-        let mut next = Some(&first);
-        while let Some(&event) = next {
-            if !self.take_leave(event, &mut progress.offered) {
+    fn serve_leaves(&mut self, first: Event) {
+        let mut event = first;
+        loop {
+            if !self.take_leave(event) {
                 self.serve_event(event);
             }
-            let following = progress.left.as_slice().first();
-            next = following.filter(|event| event.ready.is_last_read());
-            if next.is_some() {
-                progress.left.next();
+            match self.events.get(self.served) {
+                Some(next) if next.ready.is_last_read() => event = *next,
+                _ => return,
             }
+            self.served += 1;
         }
     }
 
@@ -572,7 +579,7 @@ impl<H: Handler> Reactor<H> {
     /// It does nothing that [`serve_event`](Self::serve_event) would not do; it knows that
     /// there is nothing else to do. What turns up in between goes on there.
     #[inline]
-    fn exchange(&mut self, event: Event, offered: &mut usize) -> bool {
+    fn exchange(&mut self, event: Event) -> bool {
         let token = event.token;
         let Self {
             handler,
@@ -599,7 +606,7 @@ impl<H: Handler> Reactor<H> {
         let owner = conn.owner;
         conn.begin_plain_callback(engine);
         engine.stats.callbacks += 1;
-        *offered = len;
+        self.offered = len;
         let mut input = Input::new(&buffer[..len]);
         let outcome = handler.on_read(&mut Conn::new(core, owner, token), session, &mut input);
         let consumed = input.consumed();
@@ -657,7 +664,7 @@ impl<H: Handler> Reactor<H> {
     /// The short way of an event that says that the peer has finished, if this one does: one
     /// receive, one callback, and mostly the end.
     #[inline(always)]
-    fn take_leave(&mut self, event: Event, offered: &mut usize) -> bool {
+    fn take_leave(&mut self, event: Event) -> bool {
         let token = event.token;
         let Self {
             handler,
@@ -685,7 +692,7 @@ impl<H: Handler> Reactor<H> {
         let owner = conn.owner;
         conn.begin_plain_callback(engine);
         engine.stats.callbacks += 1;
-        *offered = 0;
+        self.offered = 0;
         let mut input = Input::new(&[]);
         let outcome = handler.on_eof(&mut Conn::new(core, owner, token), session, &mut input);
         let Core { conns, engine, .. } = core;
@@ -721,7 +728,7 @@ impl<H: Handler> Reactor<H> {
 
     /// What went through the guard of the short way.
     #[cold]
-    fn read_panicked(&mut self, offered: usize, payload: Box<dyn Any + Send>) {
+    fn read_panicked(&mut self, payload: Box<dyn Any + Send>) {
         let Core { conns, engine, .. } = &mut self.core;
         let token = engine.current;
         if token == NOBODY {
@@ -734,7 +741,7 @@ impl<H: Handler> Reactor<H> {
             .is_some_and(|conn| conn.has(Flags::EOF_TOLD));
         let name = if at_end { "on_eof" } else { "on_read" };
         engine.panicked(name, words_of(payload.as_ref()));
-        self.exchanged(token, None, offered, 0);
+        self.exchanged(token, None, self.offered, 0);
     }
 
     #[inline(never)]
