@@ -243,7 +243,11 @@ impl Core {
     /// Files the limits of connections that have lived for so long that they may need it.
     pub(crate) fn file_young(&mut self) {
         let Self { conns, engine, .. } = self;
-        if engine.young.until() > engine.clock.nanos {
+        let due = engine.young.until() <= engine.clock.nanos;
+        if !due && !engine.young.is_full() {
+            return;
+        }
+        if !due && engine.young.keeps(|&token| conns.get(token).is_some()) {
             return;
         }
         let tokens = engine.young.take();

@@ -2,7 +2,8 @@
 //!
 //! A connection for one request is gone long before its idle limit, and to file it in the wheel
 //! and take it out again is a tenth of what it costs. So the newest stand on a list, and those
-//! that are still there when half of the limit has passed, or when the list is full, are filed.
+//! that are still there when half of the limit has passed are filed. When the list is full, those
+//! that have ended make room; if there are too few of them, the others are filed early.
 //!
 //! Pure: knows neither connections nor the wheel, and looks at no clock.
 
@@ -30,8 +31,7 @@ impl Young {
     /// filed at once.
     #[inline]
     pub(crate) fn takes(&mut self, token: Token, now: Nanos, limit: Nanos) -> bool {
-        if self.tokens.len() == self.tokens.capacity() {
-            self.until = now;
+        if self.is_full() {
             return false;
         }
         // All of them have the same limit, and the first has the earliest end.
@@ -40,6 +40,21 @@ impl Young {
         }
         self.tokens.push(token);
         true
+    }
+
+    /// Nobody is taken any more.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.tokens.len() == self.tokens.capacity()
+    }
+
+    /// Forgets those that have ended. Whether that has made room for as many as are left.
+    pub(crate) fn keeps(&mut self, is_alive: impl FnMut(&Token) -> bool) -> bool {
+        self.tokens.retain(is_alive);
+        if self.tokens.is_empty() {
+            self.until = NEVER;
+        }
+        self.tokens.len() <= self.tokens.capacity() / 2
     }
 
     /// When [`take`](Self::take) is to be called; `NEVER` while there is no need.
@@ -88,13 +103,44 @@ mod tests {
     }
 
     #[test]
-    fn a_full_list_takes_nobody_and_is_due_at_once() {
+    fn a_full_list_takes_nobody() {
         let mut young = Young::with_room(2);
         let room = young.tokens.capacity();
+        assert!((0..room).all(|at| !young.is_full() && young.takes(token(at), 0, 1_000)));
+        assert!(young.is_full() && !young.takes(token(room), 7, 1_000));
+        assert_eq!((young.until(), young.tokens.capacity()), (500, room));
+    }
+
+    #[test]
+    fn those_that_have_ended_make_room_and_the_others_keep_their_time() {
+        let mut young = Young::with_room(8);
+        let room = young.tokens.capacity();
+        assert!((0..room).all(|at| young.takes(token(at), at as u64, 1_000)));
+        assert!(young.keeps(|token| token.index() % 2 == 1));
+        assert!(!young.is_full() && young.holds(token(1)) && !young.holds(token(2)));
+        assert_eq!(young.until(), 500);
+        assert!(young.takes(token(room), 700, 1_000));
+        assert_eq!(young.until(), 500);
+    }
+
+    #[test]
+    fn a_list_that_nobody_has_left_makes_no_room() {
+        let mut young = Young::with_room(8);
+        let room = young.tokens.capacity();
         assert!((0..room).all(|at| young.takes(token(at), 0, 1_000)));
-        assert!(!young.takes(token(room), 7, 1_000));
-        assert_eq!(young.until(), 7);
-        assert_eq!(young.tokens.capacity(), room);
+        assert!(!young.keeps(|_| true));
+        assert!(!young.keeps(|token| token.index() > room / 3));
+        assert!(young.holds(token(room - 1)));
+    }
+
+    #[test]
+    fn a_list_that_everybody_has_left_is_due_for_the_next_ones() {
+        let mut young = Young::with_room(2);
+        assert!(young.takes(token(1), 0, 1_000));
+        assert!(young.keeps(|_| false));
+        assert_eq!(young.until(), NEVER);
+        assert!(young.takes(token(2), 900, 1_000));
+        assert_eq!(young.until(), 1_400);
     }
 
     #[test]
