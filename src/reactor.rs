@@ -550,11 +550,13 @@ impl<H: Handler> Reactor<H> {
         if event.ready.is_plain_read() {
             return self.exchange(event);
         }
-        let leaves = event.ready.is_last_read();
-        if leaves {
+        if event.ready.is_last_read() {
             self.serve_leaves(event);
+            return true;
         }
-        leaves
+        // Whoever is plain has known of the room, and has nothing to put there.
+        let conn = self.core.conns.get(event.token);
+        event.ready.is_plain_write() && conn.is_some_and(Connection::is_plain)
     }
 
     /// This event, and those right behind it that say the same: that the peer has finished.

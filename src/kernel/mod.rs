@@ -140,6 +140,13 @@ impl Readiness {
         self.0 & !Self::WRITABLE.0 == Self::READABLE.0 | Self::READ_CLOSED.0
     }
 
+    /// There is room for bytes, and nothing else is said: the first report of a connection that
+    /// nobody has written to yet.
+    #[inline]
+    pub(crate) fn is_plain_write(self) -> bool {
+        self == Self::WRITABLE
+    }
+
     /// This, or nothing; without a branch.
     pub(crate) fn if_so(self, holds: bool) -> Self {
         Self(self.0 * u8::from(holds))
