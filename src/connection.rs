@@ -69,21 +69,23 @@ pub(crate) struct Remains {
 impl Remains {
     #[inline]
     pub(crate) fn close(self, engine: &mut Engine) {
-        let ordinary = !self.flags.has(Flags::ENDS_WITH_CARE);
-        if ordinary && !fault!(DescriptorLeaked) && !fault!(DescriptorClosedTwice) {
-            engine.kernel.close_stream(self.fd);
-        } else {
+        if fault!(DescriptorLeaked) {
+            return;
+        }
+        if fault!(DescriptorClosedTwice) && self.fd != GIVEN_AWAY {
+            engine.kernel.close(self.fd);
+        }
+        if self.flags.has(Flags::ENDS_WITH_CARE) {
             self.close_with_care(engine);
+        } else {
+            engine.kernel.close_stream(self.fd);
         }
     }
 
     #[inline(never)]
     fn close_with_care(self, engine: &mut Engine) {
-        if self.fd == GIVEN_AWAY || fault!(DescriptorLeaked) {
+        if self.fd == GIVEN_AWAY {
             return;
-        }
-        if fault!(DescriptorClosedTwice) {
-            engine.kernel.close(self.fd);
         }
         if self.flags.has(Flags::ELSEWHERE) {
             engine.kernel.deregister(self.fd);

@@ -117,11 +117,7 @@ impl<H: Handler> Reactor<H> {
             Error::new(Op::Run, None, None, why)
         })?;
         let kernel = kernel.busy_poll(config.busy_poll);
-        Ok(Self::on_kernel(
-            handler,
-            config,
-            AnyKernel::System(kernel),
-        ))
+        Ok(Self::on_kernel(handler, config, AnyKernel::System(kernel)))
     }
 
     /// The same loop on a kernel of choice; the configuration has been checked.

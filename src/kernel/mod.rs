@@ -715,6 +715,10 @@ pub(crate) trait Kernel: fmt::Debug + Send {
 /// That of the system is known by its type: the calls that each request makes are plain calls,
 /// and not looked up in a table. All other verbs are those of the trait.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each loop, and what each client needs is found without a pointer"
+)]
 pub(crate) enum AnyKernel {
     System(os::OsKernel),
     Other(Box<dyn Kernel>),

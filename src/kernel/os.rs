@@ -203,7 +203,7 @@ impl OsKernel {
     /// As [`Kernel::register`], of a stream.
     #[cfg(target_os = "linux")]
     #[inline]
-    pub(super) fn add_stream(&mut self, fd: Fd, token: Token) -> Result<(), Errno> {
+    pub(super) fn add_stream(&self, fd: Fd, token: Token) -> Result<(), Errno> {
         epoll::add_stream(&self.poll, fd, token)
     }
 

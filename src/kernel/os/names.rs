@@ -167,10 +167,10 @@ pub(super) struct Client {
 
 #[cfg(not(target_os = "macos"))]
 impl Client {
-    /// Where the next one is written, and how long the name is. What is there is no address any
-    /// more.
+    /// For the next one: where the name is written, and its length. What is there is no address
+    /// any more.
     #[inline]
-    pub(super) fn to_be_written(&mut self) -> (&mut Name, &mut libc::socklen_t) {
+    pub(super) fn anew(&mut self) -> (&mut Name, &mut libc::socklen_t) {
         self.name.clear();
         self.length = Name::ROOM;
         (&mut self.name, &mut self.length)

@@ -190,7 +190,7 @@ fn is_listening(socket: &Socket) -> io::Result<bool> {
 #[inline(always)]
 pub(super) fn accept4(listener: Fd, client: &mut Client) -> Result<Fd, Errno> {
     const FLAGS: libc::c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    let (name, length) = client.to_be_written();
+    let (name, length) = client.anew();
     // SAFETY: `length` bytes may be written behind the first pointer, and `length` is live.
     let fd = unsafe {
         let room = name.as_mut_ptr().cast::<libc::sockaddr>();
