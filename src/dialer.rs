@@ -353,7 +353,7 @@ impl Dialing {
         Error::new(Op::Dial, Some(self.network()), None, cause)
     }
 
-    fn begin(&mut self, engine: &Engine) {
+    fn begin(&mut self, engine: &mut Engine) {
         let timeout = self.dial.timeout.unwrap_or(engine.config.dial_timeout);
         let relative = engine.clock.nanos.saturating_add(nanos(timeout));
         self.deadline = relative.min(engine.clock.deadline(self.dial.deadline));

@@ -4,6 +4,7 @@
 //! It knows nothing of connections, listeners or the application; it hands them the tools.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -519,30 +520,50 @@ pub(crate) struct Clock {
     pub(crate) nanos: Nanos,
     /// When the last turn ended, or later: waits are measured from here.
     measured: Nanos,
+    /// The instant that was told last, and its time: all who ask in one turn are told the same.
+    told: Cell<(Nanos, Instant)>,
+    /// The instant that was translated last: in one turn, many set their limits to the same.
+    translated: (Instant, Nanos),
 }
 
 impl Clock {
     fn start(kernel: &mut dyn Kernel) -> Self {
         let nanos = kernel.nanos();
+        let epoch = kernel.epoch();
         Self {
-            epoch: kernel.epoch(),
+            epoch,
             nanos,
             measured: nanos,
+            told: Cell::new((0, epoch)),
+            translated: (epoch, 0),
         }
     }
 
     /// The time of this turn, for the application.
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
-        self.epoch + Duration::from_nanos(self.nanos)
+        let (at, instant) = self.told.get();
+        if at == self.nanos {
+            return instant;
+        }
+        let instant = self.epoch + Duration::from_nanos(self.nanos);
+        self.told.set((self.nanos, instant));
+        instant
     }
 
     /// Nanoseconds since the epoch; an instant before it counts as the epoch itself.
-    pub(crate) fn at(&self, instant: Instant) -> Nanos {
-        nanos(instant.saturating_duration_since(self.epoch))
+    #[inline]
+    pub(crate) fn at(&mut self, instant: Instant) -> Nanos {
+        if instant != self.translated.0 {
+            let since = instant.saturating_duration_since(self.epoch);
+            self.translated = (instant, nanos(since));
+        }
+        self.translated.1
     }
 
     /// `None`, the absence of a deadline, is `NEVER`.
-    pub(crate) fn deadline(&self, at: Option<Instant>) -> Nanos {
+    #[inline]
+    pub(crate) fn deadline(&mut self, at: Option<Instant>) -> Nanos {
         at.map_or(NEVER, |at| self.at(at))
     }
 }
@@ -601,4 +622,41 @@ fn connection_cap(config: &Config, descriptor_limit: u64) -> usize {
         );
     }
     asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sim::SimKernel;
+
+    fn clock() -> Clock {
+        Clock::start(&mut SimKernel::new(1))
+    }
+
+    #[test]
+    fn all_who_ask_in_one_turn_are_told_the_same_and_those_in_the_next_are_not() {
+        let mut clock = clock();
+        for turn in [5, 5, 1_000_000_007, u64::from(u32::MAX)] {
+            clock.nanos = turn;
+            let told = [clock.now(), clock.now()];
+            assert_eq!(told, [clock.epoch + Duration::from_nanos(turn); 2]);
+            assert_eq!(clock.at(told[0]), turn);
+        }
+    }
+
+    #[test]
+    fn an_instant_is_translated_whatever_was_asked_before() {
+        let mut clock = clock();
+        let after = |nanos| clock.epoch + Duration::from_nanos(nanos);
+        let [one, other] = [after(1), after(3_000_000_000)];
+        let before = clock.epoch.checked_sub(Duration::from_secs(1));
+        for _ in 0..2 {
+            assert_eq!((clock.at(one), clock.at(other)), (1, 3_000_000_000));
+            assert_eq!((clock.at(other), clock.at(one)), (3_000_000_000, 1));
+            assert_eq!(clock.at(clock.epoch), 0);
+            assert!(before.is_none_or(|before| clock.at(before) == 0));
+        }
+        assert_eq!(clock.deadline(None), NEVER);
+        assert_eq!(clock.deadline(Some(other)), 3_000_000_000);
+    }
 }
