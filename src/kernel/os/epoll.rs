@@ -150,6 +150,43 @@ mod tests {
         }
     }
 
+    /// Read off what the kernel notes of an epoll descriptor (proc_pid_fdinfo(5)).
+    #[test]
+    fn a_stream_is_registered_as_mio_would_register_it() {
+        use mio::unix::SourceFd;
+        use std::os::unix::net::UnixStream;
+
+        let poll = mio::Poll::new().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let token = Token::new(crate::token::Kind::Conn, 7, 3);
+        add_stream(&poll, Fd(ours.as_raw_fd()), token).unwrap();
+        let registry = poll.registry();
+        let mut source = SourceFd(&theirs.as_raw_fd());
+        registry
+            .register(
+                &mut source,
+                super::super::to_mio(token),
+                super::super::STREAM,
+            )
+            .unwrap();
+        let notes = format!("/proc/self/fdinfo/{}", poll.as_raw_fd());
+        let notes = std::fs::read_to_string(notes).unwrap();
+        // `tfd: 9 events: 80002007 data: 300000007 pos:0 ino:1 sdev:8`
+        let of = |fd: i32| {
+            let words = notes.lines().map(str::split_whitespace).find_map(|words| {
+                let words: Vec<&str> = words.collect();
+                (words[..2] == ["tfd:", &fd.to_string()]).then_some(words)
+            });
+            words.unwrap()[2..6].join(" ")
+        };
+        assert_eq!(of(ours.as_raw_fd()), of(theirs.as_raw_fd()));
+        let data = format!("{:x}", token.bits());
+        assert!(of(ours.as_raw_fd()).ends_with(&data), "{notes}");
+
+        let again = add_stream(&poll, Fd(ours.as_raw_fd()), token);
+        assert_eq!(again, Err(Errno(libc::EEXIST)));
+    }
+
     #[test]
     fn a_wait_is_rounded_up() {
         for (nanos, expected) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
