@@ -398,6 +398,12 @@ pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(1);
 /// See [`RETRY_FIRST`].
 pub(crate) const RETRY_MOST: Duration = Duration::from_millis(50);
 
+/// Waits that are to end no earlier than this have the system's timer stay set from one to the
+/// next, where the system has one that does (timerfd on Linux). 100 ms. A wait that ends sooner
+/// has an end of its own, since setting the timer anew for each would be a system call more.
+#[cfg(target_os = "linux")]
+pub(crate) const ALARM_FROM: Duration = Duration::from_millis(100);
+
 /// Connections that wait, before they have a place in the timer wheel, for whether they will
 /// need one.
 pub(crate) const YOUNG: usize = 1024;

@@ -236,7 +236,7 @@ impl Engine {
 
     /// Polls, then reads the clock: `now` is this value all turn, and the wheel stands there.
     pub(crate) fn poll(&mut self, events: &mut Vec<Event>, wait: Nanos) -> io::Result<()> {
-        if let Err(errno) = self.kernel.poll(events, wait) {
+        if let Err(errno) = self.kernel.poll(events, wait, self.clock.measured) {
             events.clear();
             if errno != Errno(libc::EINTR) {
                 return Err(poll_failed(errno));

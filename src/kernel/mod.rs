@@ -725,11 +725,17 @@ pub(crate) enum AnyKernel {
 }
 
 impl AnyKernel {
-    /// As [`Kernel::poll`], at most `wait` long; [`NEVER`] is for ever.
+    /// As [`Kernel::poll`], at most `wait` long from `now` on, which is a time read a moment ago;
+    /// [`NEVER`] is for ever.
     #[inline]
-    pub(crate) fn poll(&mut self, events: &mut Vec<Event>, wait: Nanos) -> Result<(), Errno> {
+    pub(crate) fn poll(
+        &mut self,
+        events: &mut Vec<Event>,
+        wait: Nanos,
+        now: Nanos,
+    ) -> Result<(), Errno> {
         match self {
-            Self::System(kernel) => kernel.poll_for(events, wait),
+            Self::System(kernel) => kernel.poll_for(events, wait, now),
             Self::Other(kernel) => {
                 let timeout = (wait != NEVER).then(|| Duration::from_nanos(wait));
                 kernel.poll(events, timeout)

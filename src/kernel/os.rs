@@ -28,6 +28,8 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::unix::SourceFd;
 use socket2::{SockRef, Socket};
 
+#[cfg(target_os = "linux")]
+mod alarm;
 mod batches;
 mod control;
 #[cfg(target_os = "linux")]
@@ -48,6 +50,8 @@ mod tests;
 mod unix;
 
 #[cfg(target_os = "linux")]
+use self::alarm::Alarm;
+#[cfg(target_os = "linux")]
 use self::epoll::Arrivals;
 pub(crate) use self::handover::{is_watchable, ready_now};
 pub(crate) use self::inherited::inherited;
@@ -63,6 +67,8 @@ use super::{
     Readiness, StreamOptions, Ticket, Transport, Wake,
 };
 use crate::address::{Addr, UnixAddr};
+#[cfg(target_os = "linux")]
+use crate::config;
 use crate::engine::nanos;
 use crate::peer::{Peer, Remote};
 use crate::timer::{NEVER, Nanos};
@@ -90,6 +96,10 @@ const LONGEST_WAIT: Nanos = 24 * 60 * 60 * NANOS_PER_SECOND;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// See [`config::ALARM_FROM`].
+#[cfg(target_os = "linux")]
+const ALARM_FROM: Nanos = config::ALARM_FROM.as_nanos() as Nanos;
+
 /// macOS marks the socket instead (SO_NOSIGPIPE), because the flag is new there.
 #[cfg(target_os = "macos")]
 const SEND_FLAGS: libc::c_int = 0;
@@ -106,6 +116,9 @@ pub(crate) struct OsKernel {
     buffer: Arrivals,
     /// Events the buffer may grow to.
     max_events: usize,
+    /// Ends waits that have no end of their own; without it each has one.
+    #[cfg(target_os = "linux")]
+    alarm: Option<Alarm>,
     /// How long a wait goes without sleep; zero: it sleeps at once.
     busy_poll: Nanos,
     /// What all waits together have spent so.
@@ -133,11 +146,13 @@ impl OsKernel {
         let epoch = Instant::now();
         let began = monotonic(epoch);
         Ok(Self {
-            poll,
             epoch,
             began,
             buffer: Arrivals::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
+            #[cfg(target_os = "linux")]
+            alarm: alarm(&poll),
+            poll,
             busy_poll: 0,
             spun: Duration::ZERO,
             resolver: Resolver::new(Arc::clone(&waker)),
@@ -157,11 +172,17 @@ impl OsKernel {
         self
     }
 
-    /// As [`Kernel::poll`], at most `wait` long; [`NEVER`] is for ever.
-    pub(super) fn poll_for(&mut self, events: &mut Vec<Event>, wait: Nanos) -> Result<(), Errno> {
+    /// As [`Kernel::poll`], at most `wait` long from `now` on, which is a time read a moment ago;
+    /// [`NEVER`] is for ever.
+    pub(super) fn poll_for(
+        &mut self,
+        events: &mut Vec<Event>,
+        wait: Nanos,
+        now: Nanos,
+    ) -> Result<(), Errno> {
         events.clear();
         let waited = if self.busy_poll == 0 && wait <= LONGEST_WAIT {
-            self.buffer.wait(&mut self.poll, wait)
+            self.wait_once(wait, now)
         } else {
             self.wait_unusually(wait)
         };
@@ -215,6 +236,41 @@ impl OsKernel {
     #[inline]
     pub(super) fn since_epoch(&self) -> Nanos {
         monotonic(self.epoch).saturating_sub(self.began)
+    }
+
+    /// Waits for an event, without an end of its own if the alarm sees to that.
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn wait_once(&mut self, wait: Nanos, now: Nanos) -> io::Result<()> {
+        let alarmed = wait >= ALARM_FROM
+            && self
+                .alarm
+                .as_mut()
+                .is_some_and(|alarm| alarm.ends(now, wait));
+        if !alarmed {
+            return self.buffer.wait(&mut self.poll, wait);
+        }
+        self.buffer.wait(&mut self.poll, NEVER)?;
+        if self.buffer.is_alarm() {
+            self.wait_on(now.saturating_add(wait))?;
+        }
+        Ok(())
+    }
+
+    /// The alarm went off, perhaps too early: waits for what is left.
+    #[cfg(target_os = "linux")]
+    #[cold]
+    fn wait_on(&mut self, until: Nanos) -> io::Result<()> {
+        self.buffer.clear();
+        match until.saturating_sub(self.since_epoch()) {
+            0 => Ok(()),
+            left => self.buffer.wait(&mut self.poll, left),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn wait_once(&mut self, wait: Nanos, _now: Nanos) -> io::Result<()> {
+        self.buffer.wait(&mut self.poll, wait)
     }
 
     #[inline(never)]
@@ -288,6 +344,14 @@ impl OsKernel {
     }
 }
 
+/// A loop without one is as good, and a little slower.
+#[cfg(target_os = "linux")]
+fn alarm(poll: &mio::Poll) -> Option<Alarm> {
+    Alarm::new(poll)
+        .inspect_err(|error| log::debug!(target: LOG_TARGET, "no timer for waits: {error}"))
+        .ok()
+}
+
 impl Kernel for OsKernel {
     fn epoch(&self) -> Instant {
         self.epoch
@@ -306,7 +370,8 @@ impl Kernel for OsKernel {
     }
 
     fn poll(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
-        self.poll_for(events, timeout.map_or(NEVER, nanos))
+        let now = self.since_epoch();
+        self.poll_for(events, timeout.map_or(NEVER, nanos), now)
     }
 
     fn spun(&self) -> Duration {

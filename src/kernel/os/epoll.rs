@@ -35,16 +35,26 @@ const NANOS_PER_MILLI: Nanos = 1_000_000;
 /// read that stops at its mark has not drained the socket.
 const STREAM: u32 = IN | OUT | RDHUP | PRI | libc::EPOLLET as u32;
 
+/// The name of the alarm, which is nobody's: no token has all bits zero.
+const ALARM: u64 = 0;
+
 /// Registers a stream, as mio would.
 #[inline]
 pub(super) fn add_stream(poll: &mio::Poll, fd: Fd, token: Token) -> Result<(), Errno> {
-    let mut event = libc::epoll_event {
-        events: STREAM,
-        u64: token.bits(),
-    };
+    add(poll, fd.0, STREAM, token.bits())
+}
+
+/// Has the alarm end waits each time that it goes off.
+pub(super) fn add_alarm(poll: &mio::Poll, timer: libc::c_int) -> Result<(), Errno> {
+    add(poll, timer, IN | libc::EPOLLET as u32, ALARM)
+}
+
+#[inline]
+fn add(poll: &mio::Poll, fd: libc::c_int, events: u32, u64: u64) -> Result<(), Errno> {
+    let mut event = libc::epoll_event { events, u64 };
     let event = &raw mut event;
     // SAFETY: `event` points to one that lives across the call, which only reads it.
-    check(unsafe { libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.0, event) })
+    check(unsafe { libc::epoll_ctl(poll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, event) })
 }
 
 /// What a wait has brought, as the kernel wrote it.
@@ -88,7 +98,18 @@ impl Arrivals {
         Ok(())
     }
 
-    /// In our terms.
+    /// Whether the alarm is all that has ended the wait.
+    #[inline]
+    pub(super) fn is_alarm(&self) -> bool {
+        matches!(self.events[..], [event] if event.u64 == ALARM)
+    }
+
+    /// Forgets what has come.
+    pub(super) fn clear(&mut self) {
+        self.events.clear();
+    }
+
+    /// In our terms. The alarm is told as the wake-up channel is, which is nobody's either.
     pub(super) fn tell(&self, events: &mut Vec<Event>) {
         events.extend(self.events.iter().map(|event| Event {
             token: Token::from_bits(event.u64),
