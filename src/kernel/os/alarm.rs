@@ -70,3 +70,69 @@ impl Alarm {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Nanos = 60 * NANOS_PER_SECOND;
+
+    fn alarm() -> (mio::Poll, Alarm) {
+        let poll = mio::Poll::new().unwrap();
+        let alarm = Alarm::new(&poll).unwrap();
+        (poll, alarm)
+    }
+
+    /// How long it is still to go, as the system has it.
+    fn left(alarm: &Alarm) -> Nanos {
+        let zero = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut set = libc::itimerspec {
+            it_interval: zero,
+            it_value: zero,
+        };
+        // SAFETY: `set` is live, and the call only writes it.
+        check(unsafe { libc::timerfd_gettime(alarm.timer.as_raw_fd(), &raw mut set) }).unwrap();
+        set.it_value.tv_sec as Nanos * NANOS_PER_SECOND + set.it_value.tv_nsec as Nanos
+    }
+
+    #[test]
+    fn it_is_set_once_for_all_waits_that_end_no_sooner() {
+        let (_poll, mut alarm) = alarm();
+        assert_eq!(left(&alarm), 0);
+        assert!(alarm.ends(5, MINUTE));
+        assert_eq!(alarm.due, MINUTE + 5);
+        let first = left(&alarm);
+        assert!(first > 0 && first <= MINUTE);
+        for now in [6, 7, MINUTE / 2, MINUTE] {
+            assert!(alarm.ends(now, MINUTE));
+            assert_eq!(alarm.due, MINUTE + 5);
+        }
+        assert!(left(&alarm) < first, "it was set again");
+    }
+
+    #[test]
+    fn it_is_set_anew_for_a_wait_that_ends_sooner_and_when_it_has_gone_off() {
+        let (_poll, mut alarm) = alarm();
+        assert!(alarm.ends(5, MINUTE));
+        assert!(alarm.ends(6, MINUTE / 2));
+        assert_eq!(alarm.due, MINUTE / 2 + 6);
+        assert!(left(&alarm) <= MINUTE / 2);
+        let passed = alarm.due;
+        assert!(alarm.ends(passed, MINUTE));
+        assert_eq!(alarm.due, passed + MINUTE);
+        assert!(left(&alarm) > MINUTE / 2);
+    }
+
+    #[test]
+    fn a_wait_that_no_timer_takes_has_to_end_by_itself() {
+        let (_poll, mut alarm) = alarm();
+        assert!(alarm.ends(5, MINUTE));
+        alarm.timer = std::fs::File::open("/dev/null").unwrap().into();
+        assert!(alarm.ends(6, MINUTE), "it is set");
+        assert!(!alarm.ends(7, MINUTE / 2));
+        assert!(!alarm.ends(8, MINUTE), "it is not known to be set any more");
+    }
+}

@@ -24,6 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+#[cfg(target_os = "linux")]
+mod alarm;
 mod handover;
 mod inherited;
 mod packets;
