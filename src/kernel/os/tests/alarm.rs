@@ -8,9 +8,20 @@ const LATE: Duration = Duration::from_secs(5);
 
 #[track_caller]
 fn assert_waits(kernel: &mut OsKernel, timeout: Duration) {
+    let waker = kernel.waker();
+    // A wait that nothing else ends is ended in the end.
+    let (over, is_over) = mpsc::channel::<()>();
+    let guard = thread::spawn(move || {
+        if is_over.recv_timeout(timeout + LATE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            waker.wake();
+        }
+    });
     let start = Instant::now();
-    assert_eq!(polled(kernel, timeout), []);
+    let events = polled(kernel, timeout);
     let took = start.elapsed();
+    drop(over);
+    guard.join().unwrap();
+    assert_eq!(events, [], "after {took:?} of {timeout:?}");
     assert!(took >= timeout, "{took:?} of {timeout:?}");
     assert!(took < timeout + LATE, "{took:?} of {timeout:?}");
 }
