@@ -14,7 +14,8 @@ use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Connection, Output};
+use super::Connection;
+use super::writing::Output;
 use crate::config::{self, PanicPolicy};
 use crate::context::Flow;
 use crate::engine::{Engine, nanos, words_of};
