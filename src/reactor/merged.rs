@@ -3,7 +3,8 @@
 //! What one call brings may be more than the budget, so it is served from where it lies and
 //! the rest of it stays with its socket: until the next turn, or until the socket is resumed.
 
-use super::{Reactor, call_socket};
+use super::Reactor;
+use super::datagrams::call_socket;
 use crate::core::Core;
 use crate::datagram::Datagram;
 use crate::handler::Handler;
