@@ -41,7 +41,7 @@ mod stopping;
 /// the order of the statements in [`turn`](Self::turn).
 ///
 /// Dropping a reactor closes every descriptor it holds; no callback runs then. To end in
-/// good order, use [`Context::shutdown`] or [`Handle::shutdown`].
+/// good order, use [`Context::shutdown`](crate::Context::shutdown) or [`Handle::shutdown`].
 pub struct Reactor<H: Handler> {
     handler: H,
     // By the index of the connection.
@@ -160,7 +160,7 @@ impl<H: Handler> Reactor<H> {
         self.core.listen(listen, Owner::default())
     }
 
-    /// Connects to somebody, as [`Context::dial`] does; begins in the next turn.
+    /// Connects to somebody, as [`Context::dial`](crate::Context::dial) does; begins in the next turn.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl<H: Handler> Reactor<H> {
         Some(Socket::new(&mut self.core, Owner::default(), id.token()))
     }
 
-    /// Watches a descriptor, as [`Context::watch`] does.
+    /// Watches a descriptor, as [`Context::watch`](crate::Context::watch) does.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl<H: Handler> Reactor<H> {
         self.core.watch(fd.into(), interest, Owner::default())
     }
 
-    /// Takes over a connection made elsewhere, as [`Context::adopt`] does.
+    /// Takes over a connection made elsewhere, as [`Context::adopt`](crate::Context::adopt) does.
     ///
     /// # Errors
     ///
@@ -219,7 +219,7 @@ impl<H: Handler> Reactor<H> {
         self.core.adopt(fd.into(), Owner::default())
     }
 
-    /// Ends a watch, as [`Context::unwatch`] does.
+    /// Ends a watch, as [`Context::unwatch`](crate::Context::unwatch) does.
     pub fn unwatch(&mut self, id: WatchId) -> Option<OwnedFd> {
         self.core.unwatch(id)
     }
