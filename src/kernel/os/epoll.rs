@@ -182,7 +182,8 @@ mod tests {
         let token = Token::new(crate::token::Kind::Conn, 7, 3);
         add_stream(&poll, Fd(ours.as_raw_fd()), token).unwrap();
         let registry = poll.registry();
-        let mut source = SourceFd(&theirs.as_raw_fd());
+        let number = theirs.as_raw_fd();
+        let mut source = SourceFd(&number);
         registry
             .register(
                 &mut source,
