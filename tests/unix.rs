@@ -15,9 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
-#[cfg(target_os = "linux")]
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use windlass::sim::{Call, Remote, World};
@@ -49,6 +47,19 @@ fn stale(dir: &Dir, name: &str) -> std::path::PathBuf {
     let path = dir.join(name);
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
+    // Whoever forks in another test has a duplicate of the listener until it executes its program.
+    let patience = Instant::now() + PATIENCE;
+    let refused = |path| {
+        UnixStream::connect(path).is_err_and(|e| e.raw_os_error() == Some(libc::ECONNREFUSED))
+    };
+    while !refused(&path) {
+        assert!(
+            Instant::now() < patience,
+            "somebody serves {}",
+            path.display()
+        );
+        std::thread::yield_now();
+    }
     path
 }
 
