@@ -230,10 +230,11 @@ fn backpressure_holds_a_writer_back_until_its_peer_reads() {
     assert_eq!(host.said().said, [Said::Accept(id)]);
     let reader = std::thread::spawn(move || {
         peer.read_exact(&mut vec![0; SIZE]).unwrap();
-        peer
     });
     host.until_true("on_write", |node| node.said.contains(&Said::Write(id)));
-    drop(reader.join().unwrap());
+    // What is below the low mark may still have to leave.
+    host.until_true("the end", |node| node.said.contains(&Said::Eof(id)));
+    reader.join().unwrap();
 }
 
 // Paths.
