@@ -36,6 +36,8 @@ struct App {
     numbers: Vec<(usize, usize)>,
     fail_to_start: bool,
     timer_at_start: Option<Duration>,
+    /// How long `on_start` takes after that.
+    slow_start: Duration,
     fired_after: Option<Duration>,
     timer_set: Option<Instant>,
     /// What is to happen to connections when a stop begins.
@@ -60,6 +62,7 @@ impl Handler for App {
             self.timer_set = Some(Instant::now());
             cx.set_timer(cx.now() + after);
         }
+        thread::sleep(self.slow_start);
         Ok(())
     }
 
@@ -588,6 +591,20 @@ fn a_loop_started_long_after_it_was_made_has_the_right_time() {
     thread::sleep(ms(500));
     // The first turn starts the loop and reads the clock; the timer counts from the start.
     let _ = at_once(&mut reactor);
+    while reactor.handler().fired_after.is_none() {
+        let _ = reactor.turn(Some(LONG)).unwrap();
+    }
+    let after = reactor.handler().fired_after.unwrap();
+    assert!(after >= ms(600), "early: {after:?}");
+    assert!(after < ms(600) + ms(250), "late: {after:?}");
+}
+
+#[test]
+fn what_a_slow_start_has_set_is_not_late() {
+    let mut reactor = reactor();
+    reactor.handler_mut().timer_at_start = Some(ms(600));
+    reactor.handler_mut().slow_start = ms(500);
+    // No turn in between: the first wait begins when the loop has started, not when it began to.
     while reactor.handler().fired_after.is_none() {
         let _ = reactor.turn(Some(LONG)).unwrap();
     }

@@ -19,6 +19,8 @@ impl<H: Handler> Reactor<H> {
         let started = guarded(core, "on_start", |core| {
             handler.on_start(&mut Context::new(core, Owner::default()), &handle)
         });
+        // `on_start` may have taken long, and the first wait begins now.
+        core.engine.measure();
         match started.unwrap_or_else(|| Err(io::Error::other("on_start panicked"))) {
             Ok(()) => {
                 self.phase = Phase::Running;
