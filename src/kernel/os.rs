@@ -151,7 +151,7 @@ impl OsKernel {
             buffer: Arrivals::with_capacity(initial_events.clamp(1, max_events)),
             max_events,
             #[cfg(target_os = "linux")]
-            alarm: alarm(&poll),
+            alarm: alarm(&poll, began),
             poll,
             busy_poll: 0,
             spun: Duration::ZERO,
@@ -346,8 +346,8 @@ impl OsKernel {
 
 /// A loop without one is as good, and a little slower.
 #[cfg(target_os = "linux")]
-fn alarm(poll: &mio::Poll) -> Option<Alarm> {
-    Alarm::new(poll)
+fn alarm(poll: &mio::Poll, began: Nanos) -> Option<Alarm> {
+    Alarm::new(poll, began)
         .inspect_err(|error| log::debug!(target: LOG_TARGET, "no timer for waits: {error}"))
         .ok()
 }

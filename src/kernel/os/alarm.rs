@@ -21,12 +21,14 @@ use crate::timer::Nanos;
 #[derive(Debug)]
 pub(super) struct Alarm {
     timer: OwnedFd,
+    /// Where the loop counts from, by the system's count.
+    began: Nanos,
     /// When it goes off, or did; zero if it was never set.
     due: Nanos,
 }
 
 impl Alarm {
-    pub(super) fn new(poll: &mio::Poll) -> io::Result<Self> {
+    pub(super) fn new(poll: &mio::Poll, began: Nanos) -> io::Result<Self> {
         // SAFETY: takes no pointer.
         let timer = unsafe {
             libc::timerfd_create(
@@ -38,22 +40,28 @@ impl Alarm {
         // SAFETY: the number is that of a descriptor that was just made, and nobody else has it.
         let timer = unsafe { OwnedFd::from_raw_fd(timer) };
         epoll::add_alarm(poll, timer.as_raw_fd())?;
-        Ok(Self { timer, due: 0 })
+        Ok(Self {
+            timer,
+            began,
+            due: 0,
+        })
     }
 
     /// Sees to it that it goes off within `wait` from now on. `false`: it cannot be set.
     #[inline]
     pub(super) fn ends(&mut self, now: Nanos, wait: Nanos) -> bool {
         let until = now.saturating_add(wait);
-        (now < self.due && self.due <= until) || self.set(until, wait).is_ok()
+        (now < self.due && self.due <= until) || self.set(until).is_ok()
     }
 
+    /// For a moment, and not for a while from now on: whatever time was read, it is a little old.
     #[cold]
-    fn set(&mut self, until: Nanos, wait: Nanos) -> Result<(), Errno> {
+    fn set(&mut self, until: Nanos) -> Result<(), Errno> {
         self.due = 0;
+        let at = self.began.saturating_add(until);
         let value = libc::timespec {
-            tv_sec: (wait / NANOS_PER_SECOND) as libc::time_t,
-            tv_nsec: (wait % NANOS_PER_SECOND) as libc::c_long,
+            tv_sec: (at / NANOS_PER_SECOND) as libc::time_t,
+            tv_nsec: (at % NANOS_PER_SECOND) as libc::c_long,
         };
         let never_again = libc::timespec {
             tv_sec: 0,
@@ -64,8 +72,9 @@ impl Alarm {
             it_value: value,
         };
         let timer = self.timer.as_raw_fd();
+        let (how, before) = (libc::TFD_TIMER_ABSTIME, std::ptr::null_mut());
         // SAFETY: `once` is live and only read; the call may be given no place for the old value.
-        check(unsafe { libc::timerfd_settime(timer, 0, &raw const once, std::ptr::null_mut()) })?;
+        check(unsafe { libc::timerfd_settime(timer, how, &raw const once, before) })?;
         self.due = until;
         Ok(())
     }
@@ -79,7 +88,8 @@ mod tests {
 
     fn alarm() -> (mio::Poll, Alarm) {
         let poll = mio::Poll::new().unwrap();
-        let alarm = Alarm::new(&poll).unwrap();
+        let began = super::super::monotonic(std::time::Instant::now());
+        let alarm = Alarm::new(&poll, began).unwrap();
         (poll, alarm)
     }
 
@@ -124,6 +134,16 @@ mod tests {
         assert!(alarm.ends(passed, MINUTE));
         assert_eq!(alarm.due, passed + MINUTE);
         assert!(left(&alarm) > MINUTE / 2);
+    }
+
+    #[test]
+    fn it_is_set_for_a_moment_however_old_the_time_is_that_was_read() {
+        let poll = mio::Poll::new().unwrap();
+        let age = MINUTE / 6;
+        let now = super::super::monotonic(std::time::Instant::now());
+        let mut alarm = Alarm::new(&poll, now - age.min(now)).unwrap();
+        assert!(alarm.ends(0, MINUTE));
+        assert!(left(&alarm) <= MINUTE - age.min(now));
     }
 
     #[test]
