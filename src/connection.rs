@@ -123,10 +123,7 @@ impl Connection {
     /// Says who it is that was accepted last, and what kind of a connection this is.
     pub(crate) fn identify(&mut self, remote: Remote, transport: Transport, engine: &mut Engine) {
         self.flags = Flags::of_a_new(&remote, transport);
-        match remote {
-            Remote::Packed(peer) => self.peer = peer,
-            Remote::Unpacked(addr) => self.cold_mut(engine).peer = Some(addr),
-        }
+        self.set_peer(remote, engine);
     }
 
     /// An accepted connection begins to be reported on.
@@ -155,15 +152,15 @@ impl Connection {
         self.die(CloseReason::Io(error), engine);
     }
 
-    fn set_peer(&mut self, peer: Addr, engine: &mut Engine) {
-        match Peer::pack(&peer) {
-            Some(packed) => {
+    fn set_peer(&mut self, peer: Remote, engine: &mut Engine) {
+        match peer {
+            Remote::Packed(packed) => {
                 self.peer = packed;
                 if let Some(cold) = &mut self.cold {
                     cold.peer = None;
                 }
             }
-            None => self.cold_mut(engine).peer = Some(peer),
+            Remote::Unpacked(addr) => self.cold_mut(engine).peer = Some(addr),
         }
     }
 
@@ -202,7 +199,7 @@ impl Connection {
 
     /// The attempt has won. It stays an attempt until the handler is told.
     pub(crate) fn connected(&mut self, peer: Addr, ready: Readiness, engine: &mut Engine) {
-        self.set_peer(peer, engine);
+        self.set_peer(Remote::from(peer), engine);
         self.active_at = engine.clock.nanos;
         self.mark(ready);
     }

@@ -92,7 +92,8 @@ impl Endings {
             Why::Eof => Some(CloseReason::Eof),
             Why::Local => Some(CloseReason::Local),
             Why::Untold => None,
-            Why::Other => self.reasons.pop_front(),
+            // There is one for each; if not, the end is told all the same.
+            Why::Other => self.reasons.pop_front().or(Some(CloseReason::Local)),
         }
     }
 
